@@ -1,0 +1,244 @@
+//! Every bound of a shard, in one table.
+//!
+//! A bound's name ends in `_max` and says its unit; what happens when it is reached stands in its
+//! documentation. Durations (`…_ms`) and sizes that are not bounds live here too, because the same
+//! three sources set them: a flag, a `SHARDCAST_…` variable, a line of the TOML file.
+
+use std::fmt;
+
+/// One row of the table: what `shardcast config` prints and what the command line is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name in the TOML file; the flag and the variable are derived from it.
+    pub name: &'static str,
+    /// Value when nobody sets it.
+    pub default: u64,
+    /// Smallest value that makes sense.
+    pub least: u64,
+    /// Largest value that the engine can honour.
+    pub most: u64,
+    /// The sentences of its documentation.
+    pub help: &'static str,
+}
+
+/// A value that the table does not permit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// No row has this name.
+    #[error("unknown limit `{0}`; `shardcast config` lists every name")]
+    Unknown(String),
+    /// The value lies outside of what the row permits.
+    #[error("{name} = {value} is out of range: it must lie between {least} and {most}")]
+    OutOfRange {
+        /// The row's name.
+        name: &'static str,
+        /// The value that was asked for.
+        value: u64,
+        /// Smallest permitted value.
+        least: u64,
+        /// Largest permitted value.
+        most: u64,
+    },
+    /// Two values contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+macro_rules! limits {
+    ($( #[doc = $first:literal] $( #[doc = $more:literal] )* $name:ident = $default:literal in $least:literal ..= $most:literal; )*) => {
+        /// The bounds of a shard and of its connections. Counts, bytes and milliseconds, as the names say.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $( #[doc = $first] $( #[doc = $more] )* #[doc = ""] #[doc = concat!("Default: `", stringify!($default), "`.")] pub $name: u64, )*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $( $name: $default, )* }
+            }
+        }
+
+        impl Limits {
+            /// Every row, in the order of the documentation.
+            pub const FIELDS: &'static [Field] = &[
+                $( Field { name: stringify!($name), default: $default, least: $least, most: $most, help: concat!($first $(, "\n", $more)*) }, )*
+            ];
+
+            /// Sets the row called `name`.
+            ///
+            /// # Errors
+            /// The name is unknown or the value is out of the row's range.
+            pub fn set(&mut self, name: &str, value: u64) -> Result<(), LimitError> {
+                match name {
+                    $( stringify!($name) => {
+                        if !($least..=$most).contains(&value) {
+                            return Err(LimitError::OutOfRange { name: stringify!($name), value, least: $least, most: $most });
+                        }
+                        self.$name = value;
+                    } )*
+                    _ => return Err(LimitError::Unknown(name.to_owned())),
+                }
+                Ok(())
+            }
+
+            /// The value of the row called `name`.
+            #[must_use]
+            pub fn value(&self, name: &str) -> Option<u64> {
+                match name {
+                    $( stringify!($name) => Some(self.$name), )*
+                    _ => None,
+                }
+            }
+        }
+
+        $( const _: () = {
+            let (least, default, most): (u64, u64, u64) = ($least, $default, $most);
+            assert!(least <= default && default <= most, concat!(stringify!($name), ": default out of range"));
+        }; )*
+    };
+}
+
+limits! {
+    /// Connections of the whole process. Above it a new one gets 503 with `Retry-After`.
+    connections_max = 4_000_000 in 1 ..= 16_000_000;
+    /// Connections of one shard, bounded further by the ring's table of direct descriptors. Above it: 503.
+    shard_connections_max = 1_000_000 in 16 ..= 1_048_000;
+    /// Connections from one address; 0 means no bound. Above it: 429.
+    /// A bound above 0 makes the shard accept one connection a request instead of by multishot.
+    address_connections_max = 0 in 0 ..= 16_000_000;
+    /// Resident memory of the process in MiB; 0 means no bound. Above it new connections get 503, open ones keep working.
+    memory_mib_max = 0 in 0 ..= 16_777_216;
+    /// Bytes of a handshake's request line and headers together. Above it: 431.
+    handshake_size_max = 8192 in 256 ..= 65536;
+    /// Header lines of a handshake. Above it: 431.
+    handshake_headers_max = 64 in 8 ..= 128;
+    /// Time for a whole handshake to arrive, in milliseconds. After it: 408.
+    handshake_ms_max = 10_000 in 100 ..= 600_000;
+    /// Bytes of one message, all its fragments together. Above it: close 1009.
+    message_size_max = 1_048_576 in 125 ..= 1_073_741_824;
+    /// Bytes that may wait for one connection. Above it the slow-consumer policy decides: close 1013, or drop the oldest.
+    /// One message alone is never too much.
+    outbox_bytes_max = 4_194_304 in 4096 ..= 1_073_741_824;
+    /// Messages that may wait for one connection, whatever their size. Above it: the same policy.
+    outbox_messages_max = 8192 in 16 ..= 1_048_576;
+    /// Bytes waiting for a connection above which it is not read: a client that sends without reading is slowed down.
+    outbox_unread_bytes_max = 262_144 in 1024 ..= 1_073_741_824;
+    /// Bytes of small frames gathered into one send.
+    gather_bytes_max = 65_536 in 1024 ..= 1_048_576;
+    /// Messages that one connection may send a second; 0 means no bound.
+    /// Above it: one `rate_limited` error, then the connection is read at this rate.
+    messages_per_second_max = 1000 in 0 ..= 10_000_000;
+    /// Messages that one connection may send at once before the rate counts.
+    messages_burst_max = 2000 in 1 ..= 4_000_000;
+    /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
+    messages_per_pass_max = 64 in 1 ..= 65536;
+    /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.
+    heartbeat_ms = 25_000 in 10 ..= 3_600_000;
+    /// Heartbeats that may go unanswered. After them: close 1001.
+    heartbeat_missed_max = 2 in 1 ..= 100;
+    /// Time for the peer to finish a close handshake, in milliseconds. After it the connection is dropped.
+    close_ms_max = 5000 in 10 ..= 600_000;
+    /// Bytes of a room's name. Above it: `bad_request`.
+    room_name_size_max = 255 in 1 ..= 4096;
+    /// Bytes of a user's name. Above it: `bad_request`, or 400 in the handshake.
+    user_name_size_max = 255 in 1 ..= 4096;
+    /// Bytes of a message id. Above it: `bad_request`.
+    id_size_max = 64 in 1 ..= 4096;
+    /// Rooms that one connection may be in. Above it: `too_many_rooms`.
+    rooms_per_connection_max = 128 in 1 ..= 65536;
+    /// Rooms that one shard is home to. Above it a join that would open one more gets `too_many_rooms`.
+    rooms_max = 4_000_000 in 1 ..= 100_000_000;
+    /// Members up to which a room announces each user who comes or goes; beyond it only counts are sent.
+    presence_individual_max = 100 in 0 ..= 1_000_000;
+    /// Milliseconds between two counts of a large room.
+    presence_count_ms = 1000 in 10 ..= 3_600_000;
+    /// Names in one answer to a presence request; the count is always whole.
+    presence_list_max = 1000 in 1 ..= 1_000_000;
+    /// Messages of a room's history; 0 turns history off. The oldest go first.
+    history_messages_max = 100 in 0 ..= 1_000_000;
+    /// Bytes of a room's history. The oldest go first.
+    history_bytes_max = 1_048_576 in 0 ..= 1_073_741_824;
+    /// Age of a message in the history, in milliseconds.
+    history_age_ms_max = 300_000 in 0 ..= 86_400_000;
+    /// Bytes of all histories that one shard is home to. Above it a publishing room gives up its own oldest messages.
+    history_shard_bytes_max = 268_435_456 in 0 ..= 1_099_511_627_776;
+    /// Message ids that a room remembers, to recognise a repeated publish. The oldest go first.
+    ids_max = 1024 in 0 ..= 1_000_000;
+    /// Age of a remembered id in milliseconds.
+    ids_age_ms_max = 120_000 in 0 ..= 86_400_000;
+    /// Mails handled in one pass of the loop.
+    mail_per_pass_max = 1024 in 16 ..= 1_048_576;
+    /// Mails waiting for one shard, shared out over the shards that send to it. A full mailbox slows the publishers down.
+    mailbox_mails_max = 16_384 in 256 ..= 1_048_576;
+    /// Actions that one call of the application may ask for. Above it the call gets `Overload`.
+    actions_max = 65_536 in 16 ..= 1_048_576;
+    /// Receive buffers of a shard, a power of two. When all are in use, connections wait for the next pass.
+    receive_buffers_max = 512 in 8 ..= 32_768;
+    /// Bytes of a receive buffer. A message that lies whole in one is not copied.
+    receive_buffer_bytes = 8192 in 512 ..= 1_048_576;
+    /// Bytes that a send buffer of the kernel may hold for one connection; 0 leaves it to the kernel.
+    socket_send_bytes = 0 in 0 ..= 1_073_741_824;
+    /// Entries of a ring's submission queue, a power of two. When it is full, it is submitted at once.
+    submissions_max = 1024 in 16 ..= 32_768;
+    /// Entries of a ring's completion queue, a power of two. When it is full, multishot operations end and are armed again.
+    completions_max = 16_384 in 64 ..= 65_536;
+    /// Pending connections of a listener, bounded further by `net.core.somaxconn`. Above it the kernel drops the SYN and the client tries again.
+    backlog_max = 4096 in 1 ..= 1_048_576;
+}
+
+/// Bits of a slot's number inside an operation's key; also the kernel's cap on a ring's table of files.
+pub const SLOT_BITS: u32 = 20;
+
+impl Limits {
+    /// Checks what no single row can: the relations between rows.
+    ///
+    /// # Errors
+    /// The first contradiction found, with both values and the remedy.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let power_of_two = [
+            ("receive_buffers_max", self.receive_buffers_max),
+            ("submissions_max", self.submissions_max),
+            ("completions_max", self.completions_max),
+        ];
+        for (name, value) in power_of_two {
+            if !value.is_power_of_two() {
+                return Err(LimitError::Contradiction(format!(
+                    "{name} = {value} must be a power of two; the next one is {}",
+                    value.next_power_of_two()
+                )));
+            }
+        }
+        let ordered = [
+            (
+                "outbox_unread_bytes_max",
+                self.outbox_unread_bytes_max,
+                "outbox_bytes_max",
+                self.outbox_bytes_max,
+            ),
+            (
+                "submissions_max",
+                self.submissions_max,
+                "completions_max",
+                self.completions_max,
+            ),
+        ];
+        for (small_name, small, large_name, large) in ordered {
+            if small > large {
+                return Err(LimitError::Contradiction(format!(
+                    "{small_name} = {small} must not exceed {large_name} = {large}; lower the first or raise the second"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (default {}, {} to {})",
+            self.name, self.default, self.least, self.most
+        )
+    }
+}
