@@ -1,0 +1,440 @@
+//! The io_uring driver: a shard's sockets on one ring.
+//!
+//! ```text
+//! RingDriver ─ Driver methods queue ─▶ Queue ─ enter ─▶ kernel
+//!      ▲                                                   │
+//!      └── one closed switch over `ops::Tag` ◀── reap ─────┘
+//! ```
+//!
+//! What holds here:
+//!
+//! * **One thread.** The ring belongs to the thread that made it (`SINGLE_ISSUER`), so a driver is not `Send`.
+//! * **The kernel works when asked.** With `DEFER_TASKRUN` it reads and writes this process's memory only
+//!   inside `io_uring_enter`, which is called with the driver borrowed exclusively. (A shutdown runs on a worker
+//!   thread of the kernel; it names no memory.) Every `unsafe` block below leans on this.
+//! * **Memory outlives the ring.** Buffers, payloads and addresses are fields after the queue and so dropped after it.
+//! * **Every answer comes from the operation itself.** A cancel's own completion is ignored, so a stop that
+//!   comes too late can neither lose nor double an answer.
+//! * **Nothing queued is slept upon.** A pass that must leave work behind signals its own eventfd.
+#![allow(
+    unsafe_code,
+    reason = "entries name memory that the kernel reads and writes; each block says why that memory is valid then"
+)]
+
+mod accept;
+mod buffers;
+mod capabilities;
+mod ops;
+mod payloads;
+mod peers;
+mod queue;
+mod setup;
+mod time;
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use io_uring::types::{CancelBuilder, Timespec};
+use io_uring::{Probe, cqueue, opcode};
+
+use crate::driver::{
+    BufferId, Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Shutdown,
+};
+use crate::error::FatalError;
+use crate::limits::Limits;
+
+use accept::Acceptor;
+use buffers::BufferRing;
+use ops::{Operation, Tag};
+use payloads::Payloads;
+use queue::Queue;
+use time::Deadline;
+
+pub use capabilities::{Capabilities, Capability};
+pub use peers::Peers;
+pub use setup::{bound_address, listen, table_size_max};
+
+/// How often a pass fetches completions that found no room in the queue. Each time fetches a whole queue of them.
+const OVERFLOW_FETCHES_MAX: usize = 8;
+
+/// How long a driver that is dropped waits for its operations to end. They end at once unless the machine is overloaded.
+const DROP_WAIT_MS: u64 = 100;
+
+/// What a driver is made from.
+pub struct RingOptions<'limits> {
+    /// A listening socket, as made by [`listen`]. Shared, as it survives the shard.
+    pub listener: Arc<OwnedFd>,
+    /// Direct descriptors: the most connections that may be open at once. Above [`table_size_max`] set-up fails.
+    pub table_size: u32,
+    /// Which row of `peers` is this shard's.
+    pub shard: ShardId,
+    /// How the shards reach each other.
+    pub peers: Arc<Peers>,
+    /// Whether `Accepted` carries the peer's address. Connections are accepted one by one then, which costs
+    /// more under a storm of them.
+    pub accept_with_addresses: bool,
+    /// The sizes of queues and buffers.
+    pub limits: &'limits Limits,
+}
+
+/// What a driver has met since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    /// System calls to submit or reap.
+    pub enters: u64,
+    /// Submissions that the kernel put off, for want of memory or because completions had to be reaped first.
+    pub busy: u64,
+    /// Entries that found no room in the submission queue, even after a submission, and went with the next pass.
+    pub deferred: u64,
+    /// Completions that answer no operation in flight; dropped.
+    pub stale: u64,
+    /// Times that completions overflowed their queue and were fetched from the kernel. Raise `completions_max` if it grows.
+    pub overflows: u64,
+    /// Receives that ended because all buffers were in use. Raise `receive_buffers_max` if it grows.
+    pub no_buffers: u64,
+    /// Wakes of other shards.
+    pub wakes_sent: u64,
+    /// Wakes that found the shard down, or its ring unable to take the message.
+    pub wakes_failed: u64,
+    /// Switches from multishot to one-shot accept because the kernel refused the former.
+    pub accept_downgrades: u64,
+}
+
+/// The driver of one shard. Made and used on the shard's thread.
+///
+/// The order of fields matters: the queue is dropped first, and with it the ring, so that the kernel is
+/// done with all memory below it.
+pub struct RingDriver {
+    queue: Queue,
+    buffers: BufferRing,
+    payloads: Payloads,
+    acceptor: Acceptor,
+    deadline: Deadline,
+    clock: Clock,
+    /// Completions taken from the ring and not yet translated. Empty between passes; kept for its capacity.
+    batch: Vec<cqueue::Entry>,
+    shard: ShardId,
+    peers: Arc<Peers>,
+    eventfd: RawFd,
+    /// Whether the kernel can send messages between rings.
+    messages: bool,
+    /// For each shard the submission that carries the last wake, plus one.
+    wakes: Vec<u64>,
+}
+
+impl RingDriver {
+    /// Makes the ring and opens this shard's door to the others. To be called on the shard's thread.
+    ///
+    /// # Errors
+    /// [`FatalError::RingSetup`]: what the kernel refused, and what the operator can do.
+    pub fn new(options: RingOptions<'_>) -> Result<Self, FatalError> {
+        let RingOptions {
+            shard,
+            peers,
+            limits,
+            ..
+        } = options;
+        let Some(eventfd) = peers.eventfd(shard) else {
+            let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+            return Err(setup::refused("looking up the shard's eventfd", source));
+        };
+        // The table of limits bounds both: 32,768 buffers, 1 MiB each.
+        let (count, bytes) = (
+            limits.receive_buffers_max as u16,
+            limits.receive_buffer_bytes as usize,
+        );
+        let mut buffers = BufferRing::new(count, bytes)
+            .map_err(|source| setup::refused("mapping receive buffers", source))?;
+        let ring = setup::ring_create(limits)?;
+        setup::register(&ring, options.table_size, eventfd, &mut buffers)?;
+        let mut probe = Probe::new();
+        ring.submitter()
+            .register_probe(&mut probe)
+            .map_err(|source| setup::refused("asking for the operations", source))?;
+        peers
+            .ring_up(shard, ring.as_raw_fd())
+            .map_err(|source| setup::refused("opening the shard's door", source))?;
+        Ok(Self {
+            queue: Queue::new(ring),
+            buffers,
+            payloads: Payloads::new(),
+            acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
+            deadline: Deadline::new(),
+            clock: time::clock_read(),
+            batch: Vec::new(),
+            shard,
+            eventfd,
+            messages: probe.is_supported(opcode::MsgRingData::CODE),
+            wakes: vec![0; peers.shards()],
+            peers,
+        })
+    }
+
+    /// The descriptor that becomes readable when something has completed or the shard is woken. Reading it (8
+    /// bytes, it blocks) resets it; do so before a pass, never between a pass and a sleep, as a pass may leave
+    /// work behind and signals it here. Valid as long as the table of peers.
+    #[must_use]
+    pub const fn eventfd(&self) -> RawFd {
+        self.eventfd
+    }
+
+    /// What the driver has met since its start.
+    #[must_use]
+    pub const fn counters(&self) -> RingCounters {
+        self.queue.counters
+    }
+
+    /// As [`Driver::poll`], but waits until something completes, `timeout` at the most. A signal of the eventfd by
+    /// another thread does not end the wait, and it may end without a completion to report.
+    ///
+    /// # Errors
+    /// The ring itself is unusable.
+    pub fn wait(
+        &mut self,
+        completions: &mut Vec<Completion>,
+        timeout: Duration,
+    ) -> Result<(), FatalError> {
+        self.deadline.arm(&mut self.queue);
+        self.queue.wait(timeout)?;
+        self.complete(completions)
+    }
+
+    /// The second half of a pass: reports what the kernel has completed.
+    fn complete(&mut self, completions: &mut Vec<Completion>) -> Result<(), FatalError> {
+        self.clock = time::clock_read();
+        self.reap(completions);
+        for _ in 0..OVERFLOW_FETCHES_MAX {
+            if !self.queue.overflowed() {
+                break;
+            }
+            self.queue.overflow_fetch()?;
+            self.reap(completions);
+        }
+        if self.deadline.passed(self.clock) {
+            completions.push(Completion::DeadlinePassed);
+        }
+        // What reaping itself queued (an accept or the timer armed again) must not wait for the next pass:
+        // the shard may sleep before that.
+        self.deadline.arm(&mut self.queue);
+        if self.queue.is_pending() {
+            self.queue.enter()?;
+        }
+        if self.queue.is_cut_short() {
+            self.peers.wake_from_thread(self.shard);
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, completions: &mut Vec<Completion>) {
+        let mut batch = std::mem::take(&mut self.batch);
+        self.queue.reap(&mut batch);
+        for entry in batch.drain(..) {
+            if !self.translate(&entry, completions) {
+                self.queue.counters.stale += 1;
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// The switch over operations. `false` for a completion that answers nothing in flight.
+    fn translate(&mut self, entry: &cqueue::Entry, completions: &mut Vec<Completion>) -> bool {
+        let result = entry.result();
+        let more = cqueue::more(entry.flags());
+        let Some(Tag {
+            operation,
+            key,
+            auxiliary,
+        }) = Tag::decode(entry.user_data())
+        else {
+            return false;
+        };
+        match operation {
+            Operation::Accept => {
+                return self.acceptor.completed(
+                    auxiliary,
+                    result,
+                    more,
+                    &mut self.queue,
+                    completions,
+                );
+            }
+            Operation::Receive => return self.received(key, entry, completions),
+            Operation::Send => {
+                if !self.payloads.remove(auxiliary, key) {
+                    return false;
+                }
+                let result = usize::try_from(result).map_err(|_| -result);
+                completions.push(Completion::Sent { key, result });
+            }
+            Operation::Shutdown => completions.push(Completion::ShutDown { key }),
+            Operation::Close => completions.push(Completion::Closed { key }),
+            // Success is silent. Failure means that the operation has ended by itself and says so itself.
+            Operation::Cancel | Operation::TimeoutUpdate => {}
+            // Success is silent.
+            Operation::Message => self.wake_failed(auxiliary),
+            Operation::Woken => completions.push(Completion::Woken),
+            Operation::Timeout => self.deadline.fired(),
+        }
+        true
+    }
+
+    fn received(
+        &mut self,
+        key: ConnectionKey,
+        entry: &cqueue::Entry,
+        completions: &mut Vec<Completion>,
+    ) -> bool {
+        let result = entry.result();
+        if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
+            if !self.buffers.lend(buffer) {
+                return false;
+            }
+            match usize::try_from(result) {
+                Ok(length @ 1..) => completions.push(Completion::Received {
+                    key,
+                    buffer,
+                    length,
+                }),
+                // A buffer without bytes comes with no `Received` that would give it back.
+                _ => self.buffers.release(buffer),
+            }
+        }
+        if cqueue::more(entry.flags()) {
+            return true;
+        }
+        let end = match result {
+            0 => ReceiveEnd::EndOfStream,
+            1.. => ReceiveEnd::Stopped,
+            _ => match -result {
+                libc::ENOBUFS => {
+                    self.queue.counters.no_buffers += 1;
+                    ReceiveEnd::NoBuffers
+                }
+                libc::ECANCELED => ReceiveEnd::Stopped,
+                error => ReceiveEnd::Failed(error),
+            },
+        };
+        completions.push(Completion::ReceiveEnded { key, end });
+        true
+    }
+
+    /// A message did not arrive. The shard may have gone down, and its successor empties its mailboxes first;
+    /// or its ring was out of memory, and then the eventfd still wakes it. Writing to that harms neither.
+    fn wake_failed(&mut self, shard: u32) {
+        self.queue.counters.wakes_failed += 1;
+        if let Ok(shard) = ShardId::try_from(shard) {
+            self.peers.wake_from_thread(shard);
+        }
+    }
+}
+
+impl Driver for RingDriver {
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Result<(), FatalError> {
+        self.deadline.arm(&mut self.queue);
+        self.queue.enter()?;
+        self.complete(completions)
+    }
+
+    fn accept_start(&mut self) {
+        self.acceptor.start(&mut self.queue);
+    }
+
+    fn accept_stop(&mut self) {
+        self.acceptor.stop(&mut self.queue);
+    }
+
+    fn receive_start(&mut self, key: ConnectionKey) {
+        self.queue.push(ops::receive(key));
+    }
+
+    fn receive_stop(&mut self, key: ConnectionKey) {
+        // Entries are carried out in order, so this cannot reach a receive that is started later, though
+        // that one carries the same number.
+        let receive = Tag::connection(Operation::Receive, key);
+        self.queue.push(ops::cancel(receive));
+    }
+
+    fn send(&mut self, key: ConnectionKey, payload: Bytes) {
+        let index = self.payloads.insert(key, payload);
+        let entry = ops::send(key, self.payloads.bytes(index), index);
+        // SAFETY: the slab keeps the payload, whose bytes never move, until the completion is reaped; the slab itself
+        // is dropped after the ring.
+        unsafe { self.queue.push_pointing(entry) };
+    }
+
+    fn shutdown(&mut self, key: ConnectionKey, how: Shutdown) {
+        self.queue.push(ops::shutdown(key, how));
+    }
+
+    fn close(&mut self, key: ConnectionKey) {
+        self.queue.push(ops::close(key));
+    }
+
+    fn buffer(&mut self, buffer: BufferId, length: usize) -> &mut [u8] {
+        self.buffers.bytes(buffer, length)
+    }
+
+    fn buffer_release(&mut self, buffer: BufferId) {
+        self.buffers.release(buffer);
+    }
+
+    fn wake(&mut self, shard: ShardId) {
+        let Some(last) = self.wakes.get_mut(usize::from(shard)) else {
+            debug_assert!(false, "no shard has the number {shard}");
+            return;
+        };
+        // One wake a submission is enough, as whatever was mailed before it is seen by whoever it wakes. A wake that
+        // has left already is not: a full queue is submitted in the middle of a pass.
+        if *last == self.queue.submission() + 1 {
+            return;
+        }
+        match self.peers.door(shard) {
+            None => self.queue.counters.wakes_failed += 1,
+            Some(door) if self.messages => {
+                self.queue.counters.wakes_sent += 1;
+                self.queue.push(ops::message(door, shard));
+                *last = self.queue.submission() + 1;
+            }
+            Some(_) => {
+                self.queue.counters.wakes_sent += 1;
+                self.peers.wake_from_thread(shard);
+            }
+        }
+    }
+
+    fn wake_at(&mut self, monotonic_us: u64) {
+        self.deadline.set(monotonic_us);
+    }
+}
+
+impl Drop for RingDriver {
+    /// Ends everything in flight and closes every connection before the ring goes.
+    ///
+    /// The ring's close would do that too, but in its own time. Here what was queued is submitted, so that closes asked
+    /// for happen, and operations are cancelled and run to their end on this thread. Afterwards it enters the ring no more,
+    /// and from then on the kernel touches none of the memory that the fields below the queue hold. A step that fails
+    /// leaves its work to the close.
+    fn drop(&mut self) {
+        self.peers.ring_down(self.shard);
+        let submitted = self.queue.enter();
+        let wait = Timespec::from(Duration::from_millis(DROP_WAIT_MS));
+        let submitter = self.queue.ring().submitter();
+        let cancelled = submitter.register_sync_cancel(Some(wait), CancelBuilder::any());
+        let finished = self.queue.enter();
+        let closed = self.queue.ring().submitter().unregister_files();
+        tracing::debug!(
+            shard = self.shard,
+            ?submitted,
+            ?cancelled,
+            ?finished,
+            ?closed,
+            "ring dropped"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! What a completion says of itself: the one place that encodes and decodes `user_data`, and the
+//! one place that builds submissions.
+//!
+//! ```text
+//! 63      60 59            40 39            20 19             0
+//! operation │  generation    │      slot      │   auxiliary
+//! ```
+//!
+//! The auxiliary number is the index of a payload (send), of an address (accept) or of a shard (wake).
+
+use std::os::fd::RawFd;
+
+use io_uring::opcode;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{DestinationSlot, Fd, Fixed, TimeoutFlags, Timespec};
+
+use crate::driver::{ConnectionKey, GENERATION_BITS, ShardId, Shutdown};
+use crate::limits::SLOT_BITS;
+
+/// Bits of the auxiliary number.
+pub(super) const AUXILIARY_BITS: u32 = 20;
+
+/// The group of the one buffer ring that a driver registers.
+pub(super) const BUFFER_GROUP: u16 = 0;
+
+const SLOT_SHIFT: u32 = AUXILIARY_BITS;
+const GENERATION_SHIFT: u32 = SLOT_SHIFT + SLOT_BITS;
+const OPERATION_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
+const _: () = assert!(
+    OPERATION_SHIFT == 60,
+    "four bits are left for the operation"
+);
+
+/// `IORING_RECVSEND_POLL_FIRST` of `linux/io_uring.h`: wait for bytes before taking a buffer. Without
+/// it an empty buffer ring ends receiving at once, even on a silent socket.
+const RECEIVE_POLL_FIRST: u16 = 1 << 0;
+/// `IORING_RECV_MULTISHOT` of `linux/io_uring.h`: one submission, many completions.
+const RECEIVE_MULTISHOT: u16 = 1 << 1;
+/// The most bytes that the kernel moves in one call (`MAX_RW_COUNT`); it shortens anything longer.
+const SEND_BYTES_MAX: usize = 0x7fff_f000;
+
+/// What was asked for. Numbers from 1, so that a zeroed completion is none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Operation {
+    /// An accept, multishot or not.
+    Accept = 1,
+    /// A multishot receive.
+    Receive = 2,
+    /// A send; the auxiliary number names the payload.
+    Send = 3,
+    /// A shutdown of one or both directions.
+    Shutdown = 4,
+    /// The close of a direct descriptor.
+    Close = 5,
+    /// The request to end another operation. Its own outcome is of no consequence.
+    Cancel = 6,
+    /// A message to another ring, seen from the sender; the auxiliary number names the shard.
+    Message = 7,
+    /// A message from another ring, seen from the receiver.
+    Woken = 8,
+    /// The deadline's timer.
+    Timeout = 9,
+    /// The request to move the deadline's timer. Its own outcome is of no consequence.
+    TimeoutUpdate = 10,
+}
+
+impl Operation {
+    const fn decode(bits: u64) -> Option<Self> {
+        Some(match bits {
+            1 => Self::Accept,
+            2 => Self::Receive,
+            3 => Self::Send,
+            4 => Self::Shutdown,
+            5 => Self::Close,
+            6 => Self::Cancel,
+            7 => Self::Message,
+            8 => Self::Woken,
+            9 => Self::Timeout,
+            10 => Self::TimeoutUpdate,
+            _ => return None,
+        })
+    }
+}
+
+/// The decoded `user_data` of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// What was asked for.
+    pub(super) operation: Operation,
+    /// On which connection; zero for operations on none.
+    pub(super) key: ConnectionKey,
+    /// See [`Operation`].
+    pub(super) auxiliary: u32,
+}
+
+impl Tag {
+    /// An operation on a connection.
+    pub(super) const fn connection(operation: Operation, key: ConnectionKey) -> Self {
+        Self {
+            operation,
+            key,
+            auxiliary: 0,
+        }
+    }
+
+    /// An operation on no connection.
+    pub(super) const fn ring(operation: Operation, auxiliary: u32) -> Self {
+        Self {
+            operation,
+            key: ConnectionKey::new(0, 0),
+            auxiliary,
+        }
+    }
+
+    /// The number that travels through the kernel.
+    pub(super) const fn encode(self) -> u64 {
+        (self.operation as u64) << OPERATION_SHIFT
+            | (self.key.generation as u64) << GENERATION_SHIFT
+            | (self.key.slot as u64) << SLOT_SHIFT
+            | (self.auxiliary as u64 & ((1 << AUXILIARY_BITS) - 1))
+    }
+
+    /// What a completion names, or `None` for a number that this driver never makes.
+    pub(super) const fn decode(user_data: u64) -> Option<Self> {
+        let Some(operation) = Operation::decode(user_data >> OPERATION_SHIFT) else {
+            return None;
+        };
+        Some(Self {
+            operation,
+            // Both casts cut to 32 bits what `ConnectionKey::new` masks to 20.
+            key: ConnectionKey::new(
+                (user_data >> SLOT_SHIFT) as u32,
+                (user_data >> GENERATION_SHIFT) as u32,
+            ),
+            auxiliary: (user_data & ((1 << AUXILIARY_BITS) - 1)) as u32,
+        })
+    }
+}
+
+/// A submission that names no memory of this process, so queueing it is safe whatever happens next.
+///
+/// Only this file makes them.
+pub(super) struct Plain(Entry);
+
+impl Plain {
+    fn new(entry: Entry, tag: Tag) -> Self {
+        Self(entry.user_data(tag.encode()))
+    }
+
+    /// The entry for the kernel.
+    pub(super) fn into_entry(self) -> Entry {
+        self.0
+    }
+}
+
+/// Receives until ended, each time into a buffer of the ring's group.
+pub(super) fn receive(key: ConnectionKey) -> Plain {
+    let entry = opcode::Recv::new(Fixed(key.slot), std::ptr::null_mut(), 0)
+        .ioprio(RECEIVE_MULTISHOT | RECEIVE_POLL_FIRST)
+        .buf_group(BUFFER_GROUP)
+        .build()
+        .flags(Flags::BUFFER_SELECT);
+    Plain::new(entry, Tag::connection(Operation::Receive, key))
+}
+
+/// Ends the operation that carries `tag`, if it is still there.
+pub(super) fn cancel(tag: Tag) -> Plain {
+    let entry = opcode::AsyncCancel::new(tag.encode())
+        .build()
+        .flags(Flags::SKIP_SUCCESS);
+    Plain::new(entry, Tag::connection(Operation::Cancel, tag.key))
+}
+
+/// Ends one or both directions. The kernel runs this one on a worker thread, as it may block.
+pub(super) fn shutdown(key: ConnectionKey, how: Shutdown) -> Plain {
+    let how = match how {
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    let entry = opcode::Shutdown::new(Fixed(key.slot), how).build();
+    Plain::new(entry, Tag::connection(Operation::Shutdown, key))
+}
+
+/// Closes a direct descriptor.
+pub(super) fn close(key: ConnectionKey) -> Plain {
+    let entry = opcode::Close::new(Fixed(key.slot)).build();
+    Plain::new(entry, Tag::connection(Operation::Close, key))
+}
+
+/// Accepts until ended, each connection into a free slot of the kernel's choice.
+pub(super) fn accept_multishot(listener: RawFd, index: u32) -> Plain {
+    let entry = opcode::AcceptMulti::new(Fd(listener))
+        .allocate_file_index(true)
+        .build();
+    Plain::new(entry, Tag::ring(Operation::Accept, index))
+}
+
+/// Posts a [`Operation::Woken`] to the ring behind `door`.
+pub(super) fn message(door: RawFd, shard: ShardId) -> Plain {
+    let woken = Tag::ring(Operation::Woken, 0);
+    let entry = opcode::MsgRingData::new(Fd(door), 0, woken.encode(), None)
+        .build()
+        .flags(Flags::SKIP_SUCCESS);
+    Plain::new(entry, Tag::ring(Operation::Message, u32::from(shard)))
+}
+
+/// Accepts one connection into a free slot. The address and its length stay valid until the completion.
+pub(super) fn accept_once(
+    listener: RawFd,
+    index: u32,
+    address: *mut libc::sockaddr,
+    length: *mut libc::socklen_t,
+) -> Entry {
+    opcode::Accept::new(Fd(listener), address, length)
+        .file_index(Some(DestinationSlot::auto_target()))
+        .build()
+        .user_data(Tag::ring(Operation::Accept, index).encode())
+}
+
+/// Sends a payload. Its bytes stay valid until the completion.
+pub(super) fn send(key: ConnectionKey, payload: &[u8], index: u32) -> Entry {
+    let tag = Tag {
+        operation: Operation::Send,
+        key,
+        auxiliary: index,
+    };
+    // The kernel reports the shortened count, so the caller sends the rest; the cast holds what `min` left.
+    let length = payload.len().min(SEND_BYTES_MAX) as u32;
+    opcode::Send::new(Fixed(key.slot), payload.as_ptr(), length)
+        // The kernel goes on until all is sent, and a closed peer is an error, not a signal.
+        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+        .build()
+        .user_data(tag.encode())
+}
+
+/// The tag of the deadline's timer. There is never more than one.
+const TIMEOUT: Tag = Tag::ring(Operation::Timeout, 0);
+
+/// Completes at a time of the monotonic clock. `time` stays valid until the submission.
+pub(super) fn timeout(time: *const Timespec) -> Entry {
+    opcode::Timeout::new(time)
+        .flags(TimeoutFlags::ABS)
+        .build()
+        .user_data(TIMEOUT.encode())
+}
+
+/// Moves the timer to another time. `time` stays valid until the submission.
+pub(super) fn timeout_update(time: *const Timespec) -> Entry {
+    opcode::TimeoutUpdate::new(TIMEOUT.encode(), time)
+        .flags(TimeoutFlags::ABS)
+        .build()
+        .flags(Flags::SKIP_SUCCESS)
+        .user_data(Tag::ring(Operation::TimeoutUpdate, 0).encode())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn operations() -> impl Strategy<Value = Operation> {
+        (1_u64..=10).prop_map(|bits| Operation::decode(bits).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn a_tag_survives_the_kernel(
+            operation in operations(),
+            slot in 0_u32..1 << SLOT_BITS,
+            generation in 0_u32..1 << GENERATION_BITS,
+            auxiliary in 0_u32..1 << AUXILIARY_BITS,
+        ) {
+            let tag = Tag { operation, key: ConnectionKey::new(slot, generation), auxiliary };
+            prop_assert_eq!(Tag::decode(tag.encode()), Some(tag));
+        }
+
+        #[test]
+        fn every_number_decodes_to_what_encodes_to_it(user_data: u64) {
+            if let Some(tag) = Tag::decode(user_data) {
+                prop_assert_eq!(tag.encode(), user_data);
+            } else {
+                let bits = user_data >> OPERATION_SHIFT;
+                prop_assert!(bits == 0 || bits > 10);
+            }
+        }
+    }
+
+    #[test]
+    fn an_auxiliary_number_never_spills_into_the_slot() {
+        let tag = Tag::ring(Operation::Accept, u32::MAX);
+        let decoded = Tag::decode(tag.encode()).unwrap();
+        assert_eq!(decoded.key, ConnectionKey::new(0, 0));
+        assert_eq!(decoded.auxiliary, (1 << AUXILIARY_BITS) - 1);
+    }
+}

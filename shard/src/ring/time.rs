@@ -1,0 +1,122 @@
+//! The clock of a pass, and the one timer that ends a sleep.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use io_uring::types::Timespec;
+
+use super::ops;
+use super::queue::Queue;
+use crate::driver::Clock;
+
+/// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC`, which the kernel's timer runs on too.
+pub(super) fn clock_read() -> Clock {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a live timespec. The call cannot fail: the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Clock {
+        // Neither part is negative on this clock, and microseconds fill 64 bits in 584,000 years.
+        monotonic_us: time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000,
+        unix_ms: unix.as_millis() as u64,
+    }
+}
+
+/// The deadline that the caller asked for and the kernel's timer that ends a sleep in time for it.
+///
+/// Whether the deadline has passed is decided by the clock of the pass, so a busy shard need not
+/// wait for the timer, and a timer that fires early reports nothing. A later deadline leaves the timer
+/// where it is: it fires early once and is armed again. Timers are pushed back often and
+/// fire seldom, so that costs less than moving it each time.
+pub(super) struct Deadline {
+    wanted_us: Option<u64>,
+    /// When the timer in the kernel fires; `None` when there is none.
+    armed_us: Option<u64>,
+    /// Read by the kernel when the timer is submitted. Boxed: its address must outlast a move of the driver.
+    time: Box<Timespec>,
+}
+
+impl Deadline {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted_us: None,
+            armed_us: None,
+            time: Box::new(Timespec::new()),
+        }
+    }
+
+    /// Replaces the deadline.
+    pub(super) const fn set(&mut self, monotonic_us: u64) {
+        self.wanted_us = Some(monotonic_us);
+    }
+
+    /// Queues what brings the kernel's timer in line with the deadline.
+    pub(super) fn arm(&mut self, queue: &mut Queue) {
+        let Some(wanted_us) = self.wanted_us else {
+            return;
+        };
+        let armed_us = self.armed_us.replace(wanted_us);
+        if let Some(armed_us) = armed_us
+            && armed_us <= wanted_us
+        {
+            self.armed_us = Some(armed_us);
+            return;
+        }
+        // An entry queued before and not yet submitted reads this newer time too, which is the one wanted.
+        *self.time = Timespec::new()
+            .sec(wanted_us / 1_000_000)
+            .nsec((wanted_us % 1_000_000) as u32 * 1000);
+        let entry = if armed_us.is_some() {
+            ops::timeout_update(&raw const *self.time)
+        } else {
+            ops::timeout(&raw const *self.time)
+        };
+        // SAFETY: the time lives in a box of this driver, which drops it after the ring.
+        unsafe { queue.push_pointing(entry) };
+    }
+
+    /// The kernel's timer fired.
+    pub(super) const fn fired(&mut self) {
+        self.armed_us = None;
+    }
+
+    /// Whether the deadline has passed. `true` once.
+    pub(super) fn passed(&mut self, clock: Clock) -> bool {
+        self.wanted_us
+            .take_if(|wanted_us| *wanted_us <= clock.monotonic_us)
+            .is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_moves_forward_and_knows_the_date() {
+        let first = clock_read();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let second = clock_read();
+        assert!(second.monotonic_us >= first.monotonic_us + 2000);
+        assert!(first.unix_ms > 1_700_000_000_000, "after 2023");
+    }
+
+    #[test]
+    fn a_deadline_passes_once_and_not_before_its_time() {
+        let mut deadline = Deadline::new();
+        let at = |monotonic_us| Clock {
+            monotonic_us,
+            unix_ms: 0,
+        };
+        assert!(!deadline.passed(at(u64::MAX)), "none was set");
+        deadline.set(100);
+        deadline.set(50);
+        assert!(!deadline.passed(at(49)));
+        assert!(deadline.passed(at(50)));
+        assert!(!deadline.passed(at(51)), "only once");
+    }
+}
