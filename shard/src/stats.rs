@@ -1,0 +1,167 @@
+//! A shard's counters. The shard writes them, any thread may read them.
+//!
+//! Each has one writer, so an increment is a load and a store without a lock. A reader sees each
+//! counter whole, but not all of them at one moment.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; for the shard's own thread.
+    pub fn add(&self, count: u64) {
+        self.0
+            .store(self.value().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Subtracts, where the number is a level; for the shard's own thread.
+    pub fn subtract(&self, count: u64) {
+        self.0
+            .store(self.value().wrapping_sub(count), Ordering::Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One counter as a reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// The number.
+    pub value: u64,
+}
+
+macro_rules! counters {
+    ($( #[doc = $help:literal] $name:ident; )*) => {
+        /// The counters of one shard. They go on when the shard is started again.
+        #[derive(Debug, Default)]
+        // On cache lines of its own: the neighbours belong to other threads.
+        #[repr(align(128))]
+        pub struct ShardStats {
+            $( #[doc = $help] pub $name: Counter, )*
+        }
+
+        impl ShardStats {
+            /// All counters, in the order of their declaration.
+            #[must_use]
+            pub fn readings(&self) -> Vec<Reading> {
+                vec![ $( Reading { name: stringify!($name), help: $help.trim_ascii(), value: self.$name.value() }, )* ]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections_accepted;
+    /// Connections there are now, handshakes and goodbyes included.
+    connections_open;
+    /// Connections that are gone.
+    connections_closed;
+    /// Handshakes that led to an open connection.
+    handshakes_accepted;
+    /// Handshakes that were answered with an error or took too long.
+    handshakes_rejected;
+    /// Connections turned away with 503.
+    refused_full;
+    /// Connections turned away with 429.
+    refused_address;
+    /// Messages received from clients.
+    messages_received;
+    /// Bytes received, handshakes and frame headers included.
+    bytes_received;
+    /// Payloads queued to connections.
+    deliveries_sent;
+    /// Sends that have ended.
+    sends;
+    /// Bytes sent, frame headers included.
+    bytes_sent;
+    /// Sends that failed.
+    send_errors;
+    /// Receives that failed.
+    receive_errors;
+    /// Receives that ended because every buffer was in use.
+    receive_no_buffers;
+    /// Times that accepting ended with an error.
+    accept_errors;
+    /// Connections closed because the peer broke RFC 6455.
+    close_protocol;
+    /// Connections closed because the consumer was too slow.
+    close_slow_consumer;
+    /// Connections closed because heartbeats were not answered.
+    close_heartbeat;
+    /// Connections closed because their handling panicked.
+    close_panic;
+    /// Messages dropped for consumers that were too slow.
+    dropped_oldest;
+    /// Times that a connection was told that it sends too much.
+    rate_limited;
+    /// Times that a connection was not read for a while.
+    reading_paused;
+    /// Messages that were not readable at all.
+    malformed_messages;
+    /// Requests that were refused.
+    bad_requests;
+    /// Panics of the application outside of any connection.
+    panics;
+    /// Times that this shard was started again.
+    restarts;
+    /// Mails sent to other shards.
+    mails_sent;
+    /// Mails received from other shards.
+    mails_received;
+    /// Times that mail found another shard's mailbox full.
+    mailbox_full;
+    /// Wakes of other shards.
+    wakes;
+    /// Times that this shard slept.
+    sleeps;
+    /// Passes of the loop.
+    passes;
+    /// Deadlines of connections that passed.
+    timers_fired;
+    /// Heartbeats sent.
+    pings_sent;
+    /// Completions for connections that were gone.
+    stale_completions;
+    /// Connections still open when the time to stop was over.
+    stop_dropped;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_name_every_counter_once() {
+        let stats = ShardStats::default();
+        stats.sends.add(3);
+        stats.connections_open.add(2);
+        stats.connections_open.subtract(1);
+        let readings = stats.readings();
+        let value = |name| {
+            readings
+                .iter()
+                .find(|reading| reading.name == name)
+                .map(|r| r.value)
+        };
+        assert_eq!(
+            (value("sends"), value("connections_open")),
+            (Some(3), Some(1))
+        );
+        let mut names: Vec<_> = readings.iter().map(|reading| reading.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), readings.len());
+        assert!(readings.iter().all(|reading| !reading.help.is_empty()));
+    }
+}
