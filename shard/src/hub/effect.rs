@@ -1,0 +1,83 @@
+//! What a call of the hub asks its caller to do.
+
+use super::event::Event;
+use super::mail::{Delivery, Mail, Request};
+use super::{Name, SliceId};
+use crate::driver::{Clock, ConnectionKey, ShardId};
+
+/// One thing to do. The effects of a call are carried out in order, and before the next call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a mail. A mail to the shard itself comes back through [`Hub::handle`](super::Hub::handle),
+    /// in order, and dies with the shard.
+    Mail {
+        /// To which shard; may be the hub's own.
+        to: ShardId,
+        /// What.
+        mail: Mail,
+    },
+    /// The connection's inbox is open: whatever is said to its user from here on reaches it. Comes once for each
+    /// [`Hub::member_open`](super::Hub::member_open), unless the connection closes first.
+    Opened {
+        /// Which.
+        key: ConnectionKey,
+    },
+    /// Tell one connection.
+    ToMember {
+        /// Which.
+        key: ConnectionKey,
+        /// What.
+        event: Event,
+    },
+    /// Tell every member of a slice; encoded once.
+    ToSlice {
+        /// Which; its members are [`Hub::slice_members`](super::Hub::slice_members).
+        slice: SliceId,
+        /// What.
+        event: Event,
+    },
+    /// Tell every connection that a user has on this shard.
+    ToUser {
+        /// Who; the connections are [`Hub::user_connections`](super::Hub::user_connections).
+        user: Name,
+        /// What.
+        event: Event,
+    },
+}
+
+/// The effects of one or more calls, in order.
+pub type Effects = Vec<Effect>;
+
+/// Queues a request to a home.
+pub(super) fn request(effects: &mut Effects, to: ShardId, request: Request) {
+    effects.push(Effect::Mail {
+        to,
+        mail: Mail::Request(request),
+    });
+}
+
+/// A request that a home is answering: where it came from, when, and where the answers go.
+pub(super) struct Call<'a> {
+    pub(super) from: ShardId,
+    pub(super) clock: Clock,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl Call<'_> {
+    /// Queues a delivery to a shard.
+    pub(super) fn deliver(&mut self, to: ShardId, delivery: Delivery) {
+        self.effects.push(Effect::Mail {
+            to,
+            mail: Mail::Delivery(delivery),
+        });
+    }
+
+    /// Queues an answer to one connection of the shard that asked.
+    pub(super) fn reply(&mut self, to: ConnectionKey, event: Event) {
+        self.deliver(self.from, Delivery::Reply { to, event });
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.monotonic_ms()
+    }
+}

@@ -1,0 +1,291 @@
+//! The members' side of a shard: what its connections ask for.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use bytes::Bytes;
+
+use super::effect::{Effect, Effects, request};
+use super::event::{ErrorCode, Event, Position, Target};
+use super::mail::{JoinToken, Request};
+use super::member::{Members, Place};
+use super::slice::{Pending, Slice};
+use super::table::NameTable;
+use super::{HomeChoice, Name};
+use crate::driver::{Clock, ConnectionKey, ShardId};
+use crate::limits::Limits;
+
+/// The members of a shard and their slices.
+///
+/// What they do is in this file; what homes answer is handled in `deliveries`.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) shard: ShardId,
+    pub(super) members: Members,
+    pub(super) slices: NameTable<Slice>,
+    /// Users whose inbox is not open yet, with the connections that wait for it.
+    opening: HashMap<Name, Opening, RandomState>,
+    pub(super) choice: HomeChoice,
+    /// Tells this start of the shard from others.
+    pub(super) incarnation: u64,
+    /// By shard: whether it has answered this incarnation's Hello. What it says before is not for us.
+    pub(super) welcomed: Vec<bool>,
+    /// Number of the last join.
+    pub(super) attempt_last: u32,
+    rooms_per_connection_max: usize,
+    /// Answers that nobody waits for any more.
+    pub(super) stale: u64,
+    /// Deliveries for rooms that have no slice here, or that do not fit to what was told before.
+    pub(super) ignored: u64,
+}
+
+/// The first connections of a user on this shard, while the inbox's home has not answered.
+#[derive(Debug)]
+struct Opening {
+    attempt: u32,
+    keys: Vec<ConnectionKey>,
+}
+
+impl Local {
+    pub(super) fn new(
+        shard: ShardId,
+        choice: HomeChoice,
+        limits: &Limits,
+        hasher: RandomState,
+    ) -> Self {
+        let mut welcomed = vec![false; usize::from(choice.shards())];
+        if let Some(own) = welcomed.get_mut(usize::from(shard)) {
+            // Mail to the shard itself dies with it: nothing can come from before.
+            *own = true;
+        }
+        Self {
+            shard,
+            members: Members::new(hasher.clone()),
+            slices: NameTable::new(hasher.clone()),
+            opening: HashMap::with_hasher(hasher),
+            choice,
+            incarnation: 0,
+            welcomed,
+            attempt_last: 0,
+            rooms_per_connection_max: usize::try_from(limits.rooms_per_connection_max)
+                .unwrap_or(usize::MAX),
+            stale: 0,
+            ignored: 0,
+        }
+    }
+
+    pub(super) fn start(&mut self, clock: Clock, effects: &mut Effects) {
+        // Two starts of a shard differ in one clock or the other, whatever the operator does to the second.
+        self.incarnation = clock.unix_ms.rotate_left(32) ^ clock.monotonic_us;
+        for shard in (0..self.choice.shards()).filter(|shard| *shard != self.shard) {
+            self.say_hello(shard, effects);
+        }
+    }
+
+    pub(super) fn say_hello(&self, shard: ShardId, effects: &mut Effects) {
+        let incarnation = self.incarnation;
+        request(effects, shard, Request::Hello { incarnation });
+    }
+
+    pub(super) fn open(&mut self, key: ConnectionKey, user: Name, effects: &mut Effects) {
+        if let Some(forgotten) = self.members.key(key.slot) {
+            // The caller opens a slot once it is free; a member left in it would never be closed.
+            self.close(forgotten, effects);
+        }
+        if self.members.open(key, user.clone()) {
+            let attempt = attempt_next(&mut self.attempt_last);
+            let keys = vec![key];
+            self.opening.insert(user.clone(), Opening { attempt, keys });
+            let home = self.choice.inbox(&user);
+            request(effects, home, Request::InboxOpen { user, attempt });
+        } else if let Some(opening) = self.opening.get_mut(&user) {
+            opening.keys.push(key);
+        } else {
+            effects.push(Effect::Opened { key });
+        }
+    }
+
+    /// The home of the user's inbox knows of this shard.
+    pub(super) fn inbox_opened(&mut self, user: &Name, attempt: u32, effects: &mut Effects) {
+        if self
+            .opening
+            .get(user)
+            .is_none_or(|opening| opening.attempt != attempt)
+        {
+            // The connections that asked are gone, or were told before their home started again.
+            return;
+        }
+        let opened = self.opening.remove(user).map(|opening| opening.keys);
+        effects.extend(
+            opened
+                .into_iter()
+                .flatten()
+                .map(|key| Effect::Opened { key }),
+        );
+    }
+
+    /// The number that the inbox of a user is registered with, again after the first time.
+    pub(super) fn opening_attempt(&self, user: &Name) -> u32 {
+        self.opening.get(user).map_or(0, |opening| opening.attempt)
+    }
+
+    pub(super) fn close(&mut self, key: ConnectionKey, effects: &mut Effects) {
+        let Some(closed) = self.members.close(key) else {
+            return;
+        };
+        if closed.last {
+            self.opening.remove(&closed.user);
+        } else if let Some(opening) = self.opening.get_mut(&closed.user) {
+            opening.keys.retain(|opening| *opening != key);
+        }
+        for membership in closed.memberships {
+            self.take_out(membership.slice, membership.place);
+            self.say_left(membership.slice, &closed.user, effects);
+        }
+        if closed.last {
+            let user = closed.user;
+            let home = self.choice.inbox(&user);
+            request(effects, home, Request::InboxClose { user });
+        }
+    }
+
+    /// Asks the room's home to let the connection in. A connection that is in, or waits, asks anew: it is
+    /// told once more where the room stands, and what it missed since the place it gives.
+    pub(super) fn join(
+        &mut self,
+        key: ConnectionKey,
+        room: Name,
+        since: Option<Position>,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let user = self.members.user(key).ok_or(ErrorCode::BadRequest)?.clone();
+        let slice = self.slices.find(&room);
+        let place = slice.and_then(|slice| self.members.place(key, slice));
+        if place.is_none() && self.members.rooms(key.slot) >= self.rooms_per_connection_max {
+            return Err(ErrorCode::TooManyRooms);
+        }
+        let slice = slice.unwrap_or_else(|| {
+            let home = self.choice.room(&room);
+            self.slices
+                .insert(room.clone(), Slice::new(home, self.attempt_last))
+        });
+        if let Some(place) = place {
+            self.take_out(slice, place);
+        }
+        let attempt = attempt_next(&mut self.attempt_last);
+        let Some(entry) = self.slices.get_mut(slice) else {
+            return Err(ErrorCode::BadRequest);
+        };
+        let place_new = entry.add_pending(Pending {
+            slot: key.slot,
+            attempt,
+            since,
+        });
+        let home = entry.home;
+        self.members.set_place(key.slot, slice, place_new);
+        let join = Request::Join {
+            room: room.clone(),
+            token: JoinToken {
+                member: key,
+                attempt,
+            },
+            user: user.clone(),
+            since,
+        };
+        request(effects, home, join);
+        if place.is_some() {
+            // After the join: the user is never absent in between, so nobody is told of a coming and going.
+            request(effects, home, Request::Leave { room, user });
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        key: ConnectionKey,
+        room: &str,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let (slice, place) = self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
+        let user = self.members.user(key).ok_or(ErrorCode::NotJoined)?.clone();
+        self.take_out(slice, place);
+        self.members.remove_place(key.slot, slice);
+        self.say_left(slice, &user, effects);
+        let event = Event::Left { room: room.into() };
+        effects.push(Effect::ToMember { key, event });
+        Ok(())
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        key: ConnectionKey,
+        target: Target,
+        content: Bytes,
+        id: Option<Name>,
+        effects: &mut Effects,
+    ) -> Result<(), ErrorCode> {
+        let user = self.members.user(key).ok_or(ErrorCode::BadRequest)?.clone();
+        if let Target::Room(room) = &target {
+            self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
+        }
+        let home = self.choice.target(&target);
+        let publish = Request::Publish {
+            target,
+            user,
+            content,
+            id,
+            sender: Some(key),
+        };
+        request(effects, home, publish);
+        Ok(())
+    }
+
+    /// The member's place in a room's slice.
+    pub(super) fn membership(&self, key: ConnectionKey, room: &str) -> Option<(u32, Place)> {
+        let slice = self.slices.find(room)?;
+        Some((slice, self.members.place(key, slice)?))
+    }
+
+    /// Takes a member out of a slice's lists and notes the new place of the one that fills the hole.
+    pub(super) fn take_out(&mut self, slice: u32, place: Place) {
+        let moved = self
+            .slices
+            .get_mut(slice)
+            .and_then(|entry| entry.remove(place));
+        if let Some(slot) = moved {
+            self.members.set_place(slot, slice, place);
+        }
+    }
+
+    /// Drops a slice without members.
+    pub(super) fn drop_if_empty(&mut self, slice: u32) {
+        if self.slices.get(slice).is_some_and(Slice::is_empty) {
+            self.slices.remove(slice);
+        }
+    }
+
+    /// Tells the home that a member has left the slice, which is dropped where it was the last.
+    fn say_left(&mut self, slice: u32, user: &Name, effects: &mut Effects) {
+        let (Some(entry), Some(room)) = (self.slices.get(slice), self.slices.name(slice)) else {
+            return;
+        };
+        let leave = Request::Leave {
+            room: room.clone(),
+            user: user.clone(),
+        };
+        request(effects, entry.home, leave);
+        self.drop_if_empty(slice);
+    }
+}
+
+/// The number of the next join. By the time the numbers come round again, no answer is under way.
+pub(super) fn attempt_next(last: &mut u32) -> u32 {
+    *last = last.wrapping_add(1);
+    *last
+}
+
+/// Whether one join came after another.
+pub(super) fn attempt_is_after(one: u32, other: u32) -> bool {
+    // The numbers come round: the shorter way from one to the other counts.
+    one.wrapping_sub(other).cast_signed() > 0
+}

@@ -1,0 +1,6 @@
+//! Several hubs with mail between them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cluster;
+mod scenarios;
+mod simulation;
