@@ -1,0 +1,344 @@
+//! What runs on the engine: the trait that an application implements, and what it may ask for.
+//!
+//! A shard owns one value of the application's type and calls it on the shard's thread, so the
+//! application needs no lock. A call asks for things through its [`Context`]; they are carried out when
+//! the call has returned. So an application that panics half-way leaves rooms and other
+//! connections as they were: its connection alone is closed, with code 1011.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::driver::{Clock, ConnectionKey, ShardId};
+use crate::hub::{Event, Name, Position, Target};
+use crate::limits::Limits;
+use crate::random::Random;
+use crate::ws::{Message, MessageKind, Refusal, UpgradeRequest};
+
+/// An application on one shard.
+///
+/// Every call runs on the shard's thread and delays all of its connections: it should take microseconds.
+pub trait App: 'static {
+    /// Called once, when the shard has started (also when it has started again).
+    fn on_start(&mut self, _context: &mut Context<'_>) {}
+
+    /// Decides about a valid upgrade request.
+    ///
+    /// # Errors
+    /// The refusal is sent as an HTTP answer and the connection is closed.
+    fn on_upgrade(
+        &mut self,
+        context: &mut Context<'_>,
+        request: &UpgradeRequest<'_>,
+    ) -> Result<Admission, Refusal>;
+
+    /// The connection is open and belongs to `user`. What is sent here is the first that the peer reads.
+    fn on_open(&mut self, _context: &mut Context<'_>, _connection: ConnectionKey, _user: &Name) {}
+
+    /// A whole message arrived. The payload may be changed in place; text is valid UTF-8.
+    fn on_message(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        message: Message<'_>,
+    );
+
+    /// The connection that was opened is going away; nothing can be sent to it any more.
+    fn on_close(&mut self, _context: &mut Context<'_>, _connection: ConnectionKey) {}
+
+    /// The time asked for with [`Context::timer_after`] has come.
+    fn on_timer(&mut self, _context: &mut Context<'_>) {}
+
+    /// Writes an event of the rooms in the protocol that clients speak and says how it is framed; `None`
+    /// where the protocol has no word for it. Called once an event and shard, not once a member.
+    fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Option<MessageKind>;
+}
+
+/// The answer to an accepted upgrade request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Whose connection it is. Direct messages to this user reach it.
+    pub user: Name,
+    /// The subprotocol chosen among those offered.
+    pub protocol: Option<String>,
+}
+
+/// One call asked for more than `actions_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "one call of the application asked for more than actions_max actions; do the rest from a timer"
+)]
+pub struct Overload;
+
+/// What an application asked for, in order.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Send {
+        connection: ConnectionKey,
+        kind: MessageKind,
+        payload: Bytes,
+    },
+    SendEvent {
+        connection: ConnectionKey,
+        event: Event,
+    },
+    Close {
+        connection: ConnectionKey,
+        code: u16,
+        reason: Name,
+    },
+    Join {
+        connection: ConnectionKey,
+        room: Name,
+        since: Option<Position>,
+    },
+    Leave {
+        connection: ConnectionKey,
+        room: Name,
+    },
+    Publish {
+        connection: ConnectionKey,
+        target: Target,
+        content: Bytes,
+        id: Option<Name>,
+    },
+    PublishFromServer {
+        user: Name,
+        target: Target,
+        content: Bytes,
+    },
+    Presence {
+        connection: ConnectionKey,
+        room: Name,
+    },
+    History {
+        connection: ConnectionKey,
+        room: Name,
+        since: Option<Position>,
+        limit: Option<u64>,
+    },
+    Count(Count),
+    CrashShard,
+}
+
+/// Events that only the application can see, for the shard's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A message that the protocol could not read at all.
+    MalformedMessage,
+    /// A request that the protocol could read and had to refuse.
+    BadRequest,
+}
+
+/// An application's access to its shard during one call.
+pub struct Context<'a> {
+    clock: Clock,
+    shard: ShardId,
+    limits: &'a Limits,
+    random: &'a mut Random,
+    actions: &'a mut VecDeque<Action>,
+    timer_at_ms: &'a mut Option<u64>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        clock: Clock,
+        shard: ShardId,
+        limits: &'a Limits,
+        random: &'a mut Random,
+        actions: &'a mut VecDeque<Action>,
+        timer_at_ms: &'a mut Option<u64>,
+    ) -> Self {
+        Self {
+            clock,
+            shard,
+            limits,
+            random,
+            actions,
+            timer_at_ms,
+        }
+    }
+
+    /// The time of this pass of the loop.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// A random number, not fit for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.random.next()
+    }
+
+    /// Sends one message to one connection of this shard; it is dropped when that is gone.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn send(
+        &mut self,
+        connection: ConnectionKey,
+        kind: MessageKind,
+        payload: Bytes,
+    ) -> Result<(), Overload> {
+        self.push(Action::Send {
+            connection,
+            kind,
+            payload,
+        })
+    }
+
+    /// Sends one event to one connection of this shard, in the application's protocol.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn send_event(&mut self, connection: ConnectionKey, event: Event) -> Result<(), Overload> {
+        self.push(Action::SendEvent { connection, event })
+    }
+
+    /// Begins the close handshake (RFC 6455 §7.1.2) with a code from 1000 to 4999 and a reason of at most 123 bytes.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn close(
+        &mut self,
+        connection: ConnectionKey,
+        code: u16,
+        reason: &str,
+    ) -> Result<(), Overload> {
+        self.push(Action::Close {
+            connection,
+            code,
+            reason: reason.into(),
+        })
+    }
+
+    /// Joins a room; the answer comes as [`Event::Joined`] or [`Event::Error`].
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn join(
+        &mut self,
+        connection: ConnectionKey,
+        room: Name,
+        since: Option<Position>,
+    ) -> Result<(), Overload> {
+        self.push(Action::Join {
+            connection,
+            room,
+            since,
+        })
+    }
+
+    /// Leaves a room; the answer comes as [`Event::Left`] or [`Event::Error`].
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn leave(&mut self, connection: ConnectionKey, room: Name) -> Result<(), Overload> {
+        self.push(Action::Leave { connection, room })
+    }
+
+    /// Publishes the text of one JSON value in the name of a connection's user. With an id the sender gets an
+    /// [`Event::Ack`], and a repeat of the id is not delivered again.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn publish(
+        &mut self,
+        connection: ConnectionKey,
+        target: Target,
+        content: Bytes,
+        id: Option<Name>,
+    ) -> Result<(), Overload> {
+        self.push(Action::Publish {
+            connection,
+            target,
+            content,
+            id,
+        })
+    }
+
+    /// Publishes the text of one JSON value in the application's own name, `user`.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn publish_from_server(
+        &mut self,
+        user: Name,
+        target: Target,
+        content: Bytes,
+    ) -> Result<(), Overload> {
+        self.push(Action::PublishFromServer {
+            user,
+            target,
+            content,
+        })
+    }
+
+    /// Asks who is in a room; the answer comes as [`Event::Presence`].
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn presence(&mut self, connection: ConnectionKey, room: Name) -> Result<(), Overload> {
+        self.push(Action::Presence { connection, room })
+    }
+
+    /// Asks for past messages; the answer comes as [`Event::History`].
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn history(
+        &mut self,
+        connection: ConnectionKey,
+        room: Name,
+        since: Option<Position>,
+        limit: Option<u64>,
+    ) -> Result<(), Overload> {
+        self.push(Action::History {
+            connection,
+            room,
+            since,
+            limit,
+        })
+    }
+
+    /// Asks for [`App::on_timer`] in so many milliseconds. One timer a shard: a later call replaces it.
+    pub fn timer_after(&mut self, milliseconds: u64) {
+        *self.timer_at_ms = Some(self.clock.monotonic_ms() + milliseconds);
+    }
+
+    /// Counts what only the application can see.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn count(&mut self, what: Count) -> Result<(), Overload> {
+        self.push(Action::Count(what))
+    }
+
+    /// Makes the whole shard panic when the call has returned: how tests show that the others go on.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn crash_shard(&mut self) -> Result<(), Overload> {
+        self.push(Action::CrashShard)
+    }
+
+    fn push(&mut self, action: Action) -> Result<(), Overload> {
+        if self.actions.len() as u64 >= self.limits.actions_max {
+            return Err(Overload);
+        }
+        self.actions.push_back(action);
+        Ok(())
+    }
+}

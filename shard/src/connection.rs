@@ -1,0 +1,535 @@
+//! One connection and the slab of all of a shard's.
+//!
+//! A connection's life is a [`State`] and a few fields that say which operations the kernel still
+//! holds. Everything that a pass of the loop wants of a connection is written into these fields;
+//! [`Connection::settle`] then compares what is wanted with what is under way and asks the driver for the
+//! difference, once a pass. Teardown needs no path of its own: `settle` is entered again at every completion until nothing is
+//! in flight, and only then closes the descriptor.
+
+use bytes::Bytes;
+
+use crate::driver::{ConnectionKey, Driver, Shutdown, Slot};
+use crate::outbox::{Gap, OutboxId, OutboxLimits, OutboxPool};
+use crate::ws::Session;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The slot is empty.
+    #[default]
+    Free,
+    /// The upgrade request has not arrived whole.
+    Handshake,
+    /// The request is accepted, and the rooms do not know the connection yet: what the peer sends waits.
+    Opening,
+    /// Messages go both ways.
+    Open,
+    /// This end has sent its close frame and waits for the peer's.
+    Closing,
+    /// Everything is said, and the peer may not know it: what waits goes out, then the stream is ended, then the peer
+    /// ends its own.
+    Finishing,
+    /// Both close frames are exchanged: what waits goes out, then the descriptor is closed.
+    Leaving,
+    /// Whatever is in flight is being ended; the descriptor is closed when nothing is.
+    Terminating,
+    /// The descriptor is being closed.
+    Closed,
+}
+
+impl State {
+    /// Whether what the peer sends still matters.
+    pub(crate) fn decodes(self) -> bool {
+        matches!(
+            self,
+            Self::Handshake | Self::Opening | Self::Open | Self::Closing
+        )
+    }
+}
+
+/// Received bytes that wait to be decoded, because the connection had its share of this pass or is to be
+/// read more slowly. Bounded by what the shard's receive buffers hold: while it waits, nothing more is received.
+#[derive(Debug, Default)]
+pub(crate) struct Stash {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Stash {
+    /// What waits.
+    pub(crate) fn waiting(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+
+    /// So many bytes have been decoded.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    /// Nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    /// Adds what arrived behind it.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// Messages that a connection may still send now: a token bucket (capacity `messages_burst_max`, filled at
+/// `messages_per_second_max`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Allowance {
+    /// Thousandths of a message.
+    tokens: u32,
+    /// Low bits of the monotonic milliseconds of the last filling.
+    filled_ms: u32,
+}
+
+impl Allowance {
+    const MESSAGE: u64 = 1000;
+    /// How long a connection that has used up its messages rests at least, so that they are taken in groups.
+    const PAUSE_MS: u64 = 10;
+
+    pub(crate) fn full(burst: u64, now_ms: u64) -> Self {
+        Self {
+            tokens: Self::most(burst) as u32,
+            filled_ms: now_ms as u32,
+        }
+    }
+
+    fn most(burst: u64) -> u64 {
+        (burst * Self::MESSAGE).min(u64::from(u32::MAX))
+    }
+
+    /// Whether a message may be taken now, and what the connection's pace is from here on.
+    ///
+    /// # Errors
+    /// It may not: for how long, and whether the peer is to be told.
+    pub(crate) fn check(
+        &mut self,
+        pace: &mut Pace,
+        rate: u64,
+        burst: u64,
+        now_ms: u64,
+    ) -> Result<(), TooFast> {
+        let passed = u64::from((now_ms as u32).wrapping_sub(self.filled_ms));
+        // A rate of one a second is one thousandth of a message a millisecond.
+        let saved = passed
+            .saturating_mul(rate)
+            .saturating_add(u64::from(self.tokens));
+        let tokens = saved.min(Self::most(burst));
+        self.tokens = tokens as u32;
+        self.filled_ms = now_ms as u32;
+        if tokens < Self::MESSAGE {
+            // No longer than until the burst is full: what comes in after that would be lost.
+            let group_ms = Self::PAUSE_MS.min(Self::most(burst) / rate);
+            return Err(TooFast {
+                wait_ms: (Self::MESSAGE - tokens).div_ceil(rate).max(group_ms),
+                tell: std::mem::replace(pace, Pace::Limited) == Pace::Free,
+            });
+        }
+        // More than what the pause for the rate alone gives: the peer has paused by itself.
+        if saved >= (Self::MESSAGE + rate * (Self::PAUSE_MS + 1)).max(Self::most(burst) / 2) {
+            *pace = Pace::Free;
+        }
+        Ok(())
+    }
+
+    /// A message was taken.
+    pub(crate) fn spend(&mut self) {
+        self.tokens = self.tokens.saturating_sub(Self::MESSAGE as u32);
+    }
+}
+
+/// A connection has used up its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooFast {
+    /// How long it rests, in milliseconds.
+    pub(crate) wait_ms: u64,
+    /// The peer has not been told in this spell.
+    pub(crate) tell: bool,
+}
+
+/// The multishot receive of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    /// The kernel does not hold one.
+    #[default]
+    No,
+    /// The kernel receives until further notice.
+    Started,
+    /// The kernel was asked to end it.
+    Stopping,
+}
+
+/// Whether a connection sends more messages than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It does not.
+    #[default]
+    Free,
+    /// It did, was told so, and may go on.
+    Told,
+    /// It has used up its messages; a timer lets it go on.
+    Limited,
+}
+
+/// Which directions of the stream this end has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ended {
+    #[default]
+    None,
+    Write,
+    Both,
+}
+
+/// One connection. An idle one owns no heap.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    pub(crate) allowance: Allowance,
+    generation: u32,
+    pub(crate) outbox: OutboxId,
+    pub(crate) state: State,
+    pub(crate) pace: Pace,
+    /// Heartbeats in a row that were not answered.
+    pub(crate) heartbeats_missed: u8,
+    /// Heard of since the last heartbeat.
+    pub(crate) alive: bool,
+    /// It counts against `connections_max`.
+    pub(crate) admitted: bool,
+    /// Received bytes wait to be decoded.
+    pub(crate) stashed: bool,
+    /// It stands in the list of connections to settle.
+    pub(crate) dirty: bool,
+    /// It stands in the list of connections whose stash is to be decoded.
+    pub(crate) ready: bool,
+    /// The peer has ended its stream.
+    pub(crate) peer_ended: bool,
+    pub(crate) receiving: Receiving,
+    pub(crate) send_submitted: bool,
+    pub(crate) shutdowns_submitted: u8,
+    ended: Ended,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            session: Session::new(),
+            allowance: Allowance::default(),
+            generation: 0,
+            outbox: OutboxId::NONE,
+            state: State::Free,
+            pace: Pace::Free,
+            heartbeats_missed: 0,
+            alive: false,
+            admitted: false,
+            stashed: false,
+            dirty: false,
+            ready: false,
+            peer_ended: false,
+            receiving: Receiving::No,
+            send_submitted: false,
+            shutdowns_submitted: 0,
+            ended: Ended::None,
+        }
+    }
+}
+
+// Part of the 192 bytes of an idle connection; the rest is named in ARCHITECTURE.md.
+const _: () = assert!(size_of::<Connection>() <= 48);
+
+/// What [`Connection::settle`] needs to know besides the connection.
+pub(crate) struct Settling<'a> {
+    pub(crate) outboxes: &'a mut OutboxPool,
+    pub(crate) outbox_limits: &'a OutboxLimits,
+    /// Bytes waiting above which the connection is not read; `usize::MAX` where they do not matter.
+    pub(crate) unread_bytes_max: usize,
+}
+
+impl Connection {
+    /// Something of it is still in the kernel's hands.
+    fn is_in_flight(&self) -> bool {
+        self.receiving != Receiving::No || self.send_submitted || self.shutdowns_submitted > 0
+    }
+
+    /// Whether decoding may go on, as far as the connection itself is concerned.
+    pub(crate) fn may_decode(&self, outboxes: &OutboxPool, unread_bytes_max: usize) -> bool {
+        self.pace != Pace::Limited
+            && self.state.decodes()
+            && self.state != State::Opening
+            && outboxes.bytes_of(self.outbox) <= unread_bytes_max
+    }
+
+    fn wants_bytes(&self, settling: &Settling<'_>) -> bool {
+        if self.peer_ended {
+            return false;
+        }
+        match self.state {
+            State::Handshake | State::Open | State::Closing => {
+                !self.stashed && self.may_decode(settling.outboxes, settling.unread_bytes_max)
+            }
+            // Hardly anybody speaks before the welcome, so the receive is not stopped only to be started again.
+            State::Opening => !self.stashed,
+            // What still arrives is thrown away: closing with unread bytes would reset the connection, and
+            // the peer might never read the answer.
+            State::Finishing => true,
+            State::Leaving | State::Free | State::Terminating | State::Closed => false,
+        }
+    }
+
+    /// Asks the driver for the difference between what is wanted and what is under way. Answers whether it stopped reading.
+    pub(crate) fn settle<D: Driver>(
+        &mut self,
+        key: ConnectionKey,
+        driver: &mut D,
+        mut settling: Settling<'_>,
+        encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+    ) -> bool {
+        match self.state {
+            State::Free | State::Closed => return false,
+            State::Terminating => {
+                self.terminate_join(key, driver, settling.outboxes);
+                return false;
+            }
+            _ => {}
+        }
+        self.settle_output(key, driver, &mut settling, encode_gap);
+        if self.state == State::Terminating {
+            self.terminate_join(key, driver, settling.outboxes);
+            return false;
+        }
+        let wanted = self.wants_bytes(&settling);
+        match self.receiving {
+            Receiving::No if wanted => {
+                self.receiving = Receiving::Started;
+                driver.receive_start(key);
+                false
+            }
+            Receiving::Started if !wanted => {
+                self.receiving = Receiving::Stopping;
+                driver.receive_stop(key);
+                self.state.decodes()
+            }
+            _ => false,
+        }
+    }
+
+    fn settle_output<D: Driver>(
+        &mut self,
+        key: ConnectionKey,
+        driver: &mut D,
+        settling: &mut Settling<'_>,
+        encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+    ) {
+        if self.send_submitted {
+            return;
+        }
+        if let Some(outbox) = settling.outboxes.find(self.outbox) {
+            if let Some(payload) = outbox.next_send(settling.outbox_limits, encode_gap) {
+                self.send_submitted = true;
+                driver.send(key, payload);
+                return;
+            }
+            settling.outboxes.release(&mut self.outbox);
+        }
+        match self.state {
+            State::Finishing if self.peer_ended => self.state = State::Terminating,
+            State::Finishing if self.ended == Ended::None => {
+                self.ended = Ended::Write;
+                self.shutdowns_submitted += 1;
+                driver.shutdown(key, Shutdown::Write);
+            }
+            State::Leaving => self.state = State::Terminating,
+            _ => {}
+        }
+    }
+
+    /// Ends what is in flight, and closes the descriptor once nothing is.
+    fn terminate_join<D: Driver>(
+        &mut self,
+        key: ConnectionKey,
+        driver: &mut D,
+        outboxes: &mut OutboxPool,
+    ) {
+        outboxes.release(&mut self.outbox);
+        if self.send_submitted && self.ended != Ended::Both {
+            self.ended = Ended::Both;
+            self.shutdowns_submitted += 1;
+            driver.shutdown(key, Shutdown::Both);
+        } else if self.receiving == Receiving::Started {
+            // Cheaper than a shutdown, which the kernel hands to a thread of its own.
+            self.receiving = Receiving::Stopping;
+            driver.receive_stop(key);
+        }
+        if !self.is_in_flight() {
+            self.state = State::Closed;
+            driver.close(key);
+        }
+    }
+}
+
+/// All connections of a shard, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Vec<Connection>,
+    used: usize,
+}
+
+impl Connections {
+    /// Takes the slot of a connection just accepted.
+    pub(crate) fn insert(&mut self, slot: Slot) -> (ConnectionKey, &mut Connection) {
+        let index = slot as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, Connection::default);
+        }
+        let connection = &mut self.slots[index];
+        debug_assert_eq!(
+            connection.state,
+            State::Free,
+            "the kernel gives out free slots only"
+        );
+        connection.state = State::Handshake;
+        self.used += 1;
+        (ConnectionKey::new(slot, connection.generation), connection)
+    }
+
+    /// The connection, unless the key is stale.
+    pub(crate) fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.slots.get_mut(key.slot as usize).filter(|connection| {
+            connection.generation == key.generation && connection.state != State::Free
+        })
+    }
+
+    /// Frees the slot; keys of the connection are stale from now on.
+    pub(crate) fn remove(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.find(key) {
+            *connection = Connection {
+                generation: key.next().generation,
+                ..Connection::default()
+            };
+            self.used -= 1;
+        }
+    }
+
+    /// The key of whatever connection is in the slot now.
+    pub(crate) fn key_at(&self, slot: Slot) -> Option<ConnectionKey> {
+        let connection = self.slots.get(slot as usize)?;
+        (connection.state != State::Free).then(|| ConnectionKey::new(slot, connection.generation))
+    }
+
+    /// Slots ever used: the bound of a walk over all connections.
+    pub(crate) fn slots(&self) -> Slot {
+        self.slots.len() as Slot
+    }
+
+    /// Connections there are, in whatever state.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_an_earlier_use_is_stale() {
+        let mut connections = Connections::default();
+        let (first, _) = connections.insert(3);
+        assert!(connections.find(first).is_some());
+        connections.remove(first);
+        assert!(connections.find(first).is_none());
+        let (second, _) = connections.insert(3);
+        assert_ne!(first, second);
+        assert!(connections.find(first).is_none() && connections.find(second).is_some());
+        assert_eq!((connections.used(), connections.slots()), (1, 4));
+        assert_eq!(
+            (connections.key_at(3), connections.key_at(2)),
+            (Some(second), None)
+        );
+    }
+
+    #[test]
+    fn an_allowance_gives_a_burst_and_then_the_rate() {
+        let (rate, burst) = (10, 5);
+        let mut allowance = Allowance::full(burst, 1_000);
+        let mut pace = Pace::Free;
+        let mut take = |now_ms| {
+            allowance
+                .check(&mut pace, rate, burst, now_ms)
+                .map(|()| allowance.spend())
+                .map_err(|too_fast| too_fast.wait_ms)
+        };
+        let at_once = (0..20).take_while(|_| take(1_000).is_ok()).count();
+        assert_eq!(at_once, 5);
+        assert_eq!(take(1_000), Err(100), "the next in a tenth of a second");
+        assert_eq!(take(1_050), Err(50), "half of it has passed");
+        assert_eq!(take(1_100), Ok(()));
+        let later = (0..20).take_while(|_| take(60_000).is_ok()).count();
+        assert_eq!(later, 5, "a long silence saves up a burst, no more");
+    }
+
+    #[test]
+    fn whoever_keeps_coming_too_fast_is_told_once_and_read_at_the_rate() {
+        for (rate, burst) in [
+            (1, 1),
+            (1, 2),
+            (10, 5),
+            (1000, 1),
+            (1000, 15),
+            (1000, 2000),
+            (5000, 20),
+            (10_000_000, 4_000_000),
+        ] {
+            let mut allowance = Allowance::full(burst, 1_000);
+            let (mut now_ms, mut taken, mut told) = (1_000, 0, 0);
+            let mut pace = Pace::Free;
+            while now_ms < 4_000 {
+                match allowance.check(&mut pace, rate, burst, now_ms) {
+                    Ok(()) => {
+                        allowance.spend();
+                        taken += 1;
+                    }
+                    Err(TooFast { wait_ms, tell }) => {
+                        assert!(wait_ms >= 1);
+                        assert_eq!(pace, Pace::Limited);
+                        pace = Pace::Told;
+                        told += u32::from(tell);
+                        now_ms += wait_ms;
+                    }
+                }
+            }
+            assert_eq!(told, 1, "{rate} a second, {burst} at once");
+            let rested = allowance.check(&mut pace, rate, burst, now_ms + 60_000);
+            assert_eq!(rested, Ok(()));
+            assert_eq!(
+                pace == Pace::Told,
+                rate * 60 < burst / 2,
+                "after a pause it is told again"
+            );
+            // Time passes in whole milliseconds, and a burst is all that one of them can bring.
+            let most = burst + 3 * rate;
+            let least = 3 * rate.min(1000 * burst);
+            assert!(
+                (least..=most).contains(&taken),
+                "{taken} at {rate} a second, {burst} at once"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stash_keeps_the_order_of_bytes() {
+        let mut stash = Stash::default();
+        stash.extend(b"abc");
+        stash.consume(2);
+        stash.extend(b"de");
+        assert_eq!(stash.waiting(), b"cde");
+        stash.consume(3);
+        assert!(stash.is_empty());
+    }
+}

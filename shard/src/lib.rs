@@ -1,0 +1,27 @@
+//! Everything of Shardcast that runs on one core.
+//!
+//! A [`shard::Shard`] is one loop over a [`driver::Driver`]: it owns its connections and its part of every room, and
+//! speaks to other shards by mail only. [`executor::run`] runs it on a core with the io_uring driver of [`ring`]; the
+//! simulation runs the same loop with the driver of [`sim`]. An [`app::App`] says what happens on a connection.
+//!
+//! The protocol parts ([`ws`], [`wire`], [`hub`]) do no IO, read no clock and contain no `unsafe`.
+
+pub mod admission;
+pub mod app;
+mod connection;
+pub mod driver;
+pub mod error;
+pub mod executor;
+pub mod hub;
+pub mod limits;
+pub mod mailbox;
+pub mod outbox;
+pub mod post;
+pub mod random;
+pub mod ring;
+pub mod shard;
+pub mod sim;
+pub mod stats;
+pub mod timer;
+pub mod wire;
+pub mod ws;

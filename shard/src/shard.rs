@@ -1,0 +1,613 @@
+//! The one loop of a shard.
+//!
+//! [`Shard::tick`] is a plain synchronous function over a [`Driver`]: the executor and the simulator
+//! decide when to call it, and nothing else. A pass submits and reaps, handles what completed, drains mail, fires
+//! timers, and then settles every connection that something happened to, once.
+//!
+//! The parts of a pass live in the modules below: `input` decodes what connections sent, `consequences`
+//! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `stopping` ends the shard, `table` holds the connections.
+
+mod consequences;
+mod deadlines;
+mod input;
+mod stopping;
+mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::admission::{Admission, Refused};
+use crate::app::{Action, App};
+use crate::connection::{Allowance, Receiving, State};
+use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Slot};
+use crate::error::FatalError;
+use crate::hub::mail::Mail;
+use crate::hub::{Effects, Event, Hub, HubCounts, Name, Target};
+use crate::limits::Limits;
+use crate::outbox::SlowConsumer;
+use crate::post::{Post, ShardMesh};
+use crate::random::Random;
+use crate::stats::ShardStats;
+use crate::ws::{Refusal, RefusalStatus, SessionLimits};
+
+use deadlines::Deadlines;
+pub use stopping::StopPlan;
+use stopping::Stopping;
+use table::Table;
+
+/// What a shard is made from besides its driver and its application.
+pub struct ShardOptions {
+    /// Its number.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// What happens to a consumer that is too slow.
+    pub slow_consumer: SlowConsumer,
+    /// Direct descriptors of the ring; some of them are kept for telling connections that the shard is full.
+    pub table_size: u32,
+    /// Keys the hash that chooses homes: the same on every shard of a process.
+    pub hash_seed: u64,
+    /// Starts the shard's own random numbers.
+    pub random_seed: u64,
+    /// The bounds over all shards.
+    pub admission: Arc<Admission>,
+    /// Where the shard counts.
+    pub stats: Arc<ShardStats>,
+    /// The mailboxes.
+    pub mesh: Arc<ShardMesh>,
+}
+
+/// Descriptors of the table that are kept for answering 503.
+pub const TABLE_RESERVE: u32 = 64;
+
+/// Orders from an ordinary thread to a shard.
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// Close every connection and end.
+    Stop(StopPlan),
+    /// Publish the text of one JSON value in the name of `user`.
+    Publish {
+        /// In whose name.
+        user: Name,
+        /// Where to.
+        target: Target,
+        /// The text of one JSON value.
+        content: Bytes,
+    },
+}
+
+/// What a pass of the loop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something was done, or is left to do: call again.
+    Busy,
+    /// Nothing to do before the monotonic time given, unless a completion or mail comes.
+    Idle {
+        /// In microseconds; `None` where no timer runs.
+        until_us: Option<u64>,
+    },
+    /// The shard was told to stop and has.
+    Stopped,
+}
+
+/// What a shard holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Connections in whatever state.
+    pub connections: usize,
+    /// Connections with output waiting or in flight.
+    pub outboxes: usize,
+    /// The rooms' part.
+    pub hub: HubCounts,
+}
+
+/// One shard: its driver, and everything it owns.
+pub struct Shard<D: Driver, A: App> {
+    driver: D,
+    core: Core<A>,
+    completions: Vec<Completion>,
+}
+
+/// Everything of a shard but its driver.
+pub(crate) struct Core<A: App> {
+    id: ShardId,
+    limits: Arc<Limits>,
+    session_limits: SessionLimits,
+    connections_max: usize,
+    clock: Clock,
+    app: A,
+    hub: Hub,
+    table: Table,
+    deadlines: Deadlines,
+    post: Post,
+    admission: Arc<Admission>,
+    stats: Arc<ShardStats>,
+    random: Random,
+    stopping: Option<Stopping>,
+    accepting: bool,
+    accept_stop_submitted: bool,
+    /// Connections that were not let in and are not gone yet: they take no place of those who may come in.
+    turned_away: usize,
+    /// With bytes left to decode.
+    ready: VecDeque<ConnectionKey>,
+    /// Orders to publish, from [`Control::Publish`].
+    publishes: VecDeque<(Name, Target, Bytes)>,
+    /// Mail of this shard to itself.
+    local: VecDeque<Mail>,
+    actions: VecDeque<Action>,
+    /// Known to the rooms, and not yet to the application.
+    opened: VecDeque<ConnectionKey>,
+    effects: Effects,
+    scratch: Vec<u8>,
+}
+
+impl<D: Driver, A: App> Shard<D, A> {
+    /// A shard that has not accepted anything yet.
+    pub fn new(driver: D, app: A, options: ShardOptions) -> Self {
+        let mut core = Core::new(app, options, driver.clock());
+        core.start();
+        Self {
+            driver,
+            core,
+            completions: Vec::new(),
+        }
+    }
+
+    /// One pass of the loop. Never waits.
+    ///
+    /// # Errors
+    /// The ring is unusable: the shard must be dropped.
+    pub fn tick(&mut self) -> Result<Progress, FatalError> {
+        // What came while the shard was about to sleep is this pass's: its buffers must not be held over another poll.
+        if self.completions.is_empty() {
+            self.driver.poll(&mut self.completions)?;
+        }
+        self.core.clock = self.driver.clock();
+        let mut busy = !self.completions.is_empty();
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.handle(completion);
+        }
+        // Handling adds no completion, so the list and its memory can be taken back.
+        self.completions = completions;
+        busy |= self.core.take_control();
+        busy |= self.core.decode_ready();
+        busy |= self.core.drain_mail();
+        busy |= self.core.run_due();
+        busy |= self.settle();
+        self.core.stats.passes.add(1);
+        if self.core.has_stopped() {
+            return Ok(Progress::Stopped);
+        }
+        if busy {
+            return Ok(Progress::Busy);
+        }
+        Ok(Progress::Idle {
+            until_us: self.core.next_due_us(),
+        })
+    }
+
+    /// Announces to the other shards that this one sleeps from now on until its driver has a completion; false where there is
+    /// something to do after all. [`Shard::awake`] must follow.
+    ///
+    /// # Errors
+    /// The ring is unusable: the shard must be dropped.
+    pub fn fall_asleep(&mut self, until_us: Option<u64>) -> Result<bool, FatalError> {
+        // A blocked shard takes no requests, so those that wait must not keep it awake: its deadline is close.
+        if !self.core.post.announce_sleep() && !self.core.post.is_blocked() {
+            return Ok(false);
+        }
+        if let Some(until_us) = until_us {
+            self.driver.wake_at(until_us);
+        }
+        self.driver.poll(&mut self.completions)?;
+        let asleep = self.completions.is_empty();
+        self.core.stats.sleeps.add(u64::from(asleep));
+        Ok(asleep)
+    }
+
+    /// The shard no longer sleeps.
+    pub fn awake(&self) {
+        self.core.post.awake();
+    }
+
+    /// The driver, for its owner's own needs.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// What the shard holds now. Nothing of it is left when every connection is gone and rooms have expired.
+    #[must_use]
+    pub fn counts(&self) -> ShardCounts {
+        ShardCounts {
+            connections: self.core.table.connections.used(),
+            outboxes: self.core.table.outboxes_used(),
+            hub: self.core.hub.counts(),
+        }
+    }
+
+    fn handle(&mut self, completion: Completion) {
+        let core = &mut self.core;
+        match completion {
+            Completion::Accepted { slot, peer } => core.accepted(slot, peer),
+            Completion::AcceptEnded { error } => core.accept_ended(error),
+            Completion::Received {
+                key,
+                buffer,
+                length,
+            } => {
+                core.received(key, self.driver.buffer(buffer, length));
+                self.driver.buffer_release(buffer);
+            }
+            Completion::ReceiveEnded { key, end } => core.receive_ended(key, end),
+            Completion::Sent { key, result } => {
+                if let Some(rest) = core.sent(key, result) {
+                    self.driver.send(key, rest);
+                }
+            }
+            Completion::ShutDown { key } => core.shut_down(key),
+            Completion::Closed { key } => core.closed(key),
+            Completion::Woken | Completion::DeadlinePassed => {}
+        }
+    }
+
+    /// Asks the driver for all that this pass wants of it.
+    fn settle(&mut self) -> bool {
+        let core = &mut self.core;
+        let accept = core.wants_accept();
+        if accept && !core.accepting {
+            core.accepting = true;
+            // A pause that is over is no deadline any more: the shard would never sleep again.
+            core.deadlines.resume_accept();
+            self.driver.accept_start();
+        } else if !accept && core.accepting && !core.accept_stop_submitted {
+            core.accept_stop_submitted = true;
+            self.driver.accept_stop();
+        }
+        let Core {
+            table,
+            app,
+            scratch,
+            stats,
+            ..
+        } = core;
+        let busy = table.settle(&mut self.driver, |gap| {
+            let event = Event::Gap {
+                room: gap.room,
+                from: gap.from,
+                to: gap.to,
+            };
+            consequences::encode(app, &event, scratch, stats)
+        });
+        let unblocked = core.post.retry();
+        let wakes = core.post.wake(&mut self.driver);
+        core.stats.wakes.add(wakes);
+        core.stats
+            .mails_sent
+            .add(std::mem::take(&mut core.post.sent_count));
+        core.stats
+            .mailbox_full
+            .add(std::mem::take(&mut core.post.full_count));
+        busy || unblocked
+    }
+}
+
+impl<A: App> Core<A> {
+    fn new(app: A, options: ShardOptions, clock: Clock) -> Self {
+        let limits = options.limits;
+        let connections_max = limits
+            .shard_connections_max
+            .min(u64::from(options.table_size.saturating_sub(TABLE_RESERVE)));
+        Self {
+            id: options.id,
+            session_limits: SessionLimits {
+                handshake_size_max: limits.handshake_size_max as usize,
+                handshake_headers_max: limits.handshake_headers_max as usize,
+                message_size_max: limits.message_size_max as usize,
+            },
+            connections_max: connections_max as usize,
+            clock,
+            app,
+            hub: Hub::new(options.id, options.shards, &limits, options.hash_seed),
+            table: Table::new(&limits, options.slow_consumer, Arc::clone(&options.stats)),
+            deadlines: Deadlines::new(&limits),
+            post: Post::new(&options.mesh, options.id, options.shards),
+            admission: options.admission,
+            stats: options.stats,
+            random: Random::new(options.random_seed),
+            stopping: None,
+            accepting: false,
+            accept_stop_submitted: false,
+            turned_away: 0,
+            ready: VecDeque::new(),
+            publishes: VecDeque::new(),
+            local: VecDeque::new(),
+            actions: VecDeque::new(),
+            opened: VecDeque::new(),
+            effects: Effects::new(),
+            scratch: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Tells the other shards that this one starts without memory, and lets the application begin.
+    fn start(&mut self) {
+        self.hub.start(self.clock, &mut self.effects);
+        self.call_app(|app, context| app.on_start(context));
+        self.work_off();
+    }
+
+    fn accepted(&mut self, slot: Slot, peer: Option<IpAddr>) {
+        self.stats.connections_accepted.add(1);
+        self.stats.connections_open.add(1);
+        let over = self.table.connections.used() - self.turned_away >= self.connections_max;
+        let dropped = self.has_dropped();
+        let (key, connection) = self.table.connections.insert(slot);
+        if dropped {
+            self.turned_away += 1;
+            self.terminate(key);
+            return;
+        }
+        let entered = match (over, &self.stopping) {
+            (false, None) => self.admission.enter(peer),
+            _ => Err(Refused::Full),
+        };
+        if let Err(refused) = entered {
+            let refusal = match refused {
+                Refused::Full => {
+                    self.stats.refused_full.add(1);
+                    unavailable()
+                }
+                Refused::Address => {
+                    self.stats.refused_address.add(1);
+                    Refusal::new(
+                        RefusalStatus::TooManyRequests,
+                        "too many connections from this address",
+                    )
+                }
+            };
+            self.turned_away += 1;
+            self.refuse(key, refusal.response());
+            return;
+        }
+        connection.admitted = true;
+        if self.admission.needs_addresses()
+            && let Some(peer) = peer
+        {
+            self.table.addresses.insert(slot, peer);
+        }
+        let (rate_burst, now_ms) = (self.limits.messages_burst_max, self.clock.monotonic_ms());
+        connection.allowance = Allowance::full(rate_burst, now_ms);
+        self.deadlines
+            .set(key.slot, now_ms + self.limits.handshake_ms_max);
+        self.table.mark_dirty(key);
+    }
+
+    fn accept_ended(&mut self, error: Option<i32>) {
+        self.accepting = false;
+        self.accept_stop_submitted = false;
+        if let Some(error) = error {
+            self.stats.accept_errors.add(1);
+            tracing::debug!(
+                shard = self.id,
+                error,
+                "accepting has ended, it goes on shortly"
+            );
+            self.deadlines.pause_accept(self.clock.monotonic_ms());
+        }
+    }
+
+    fn wants_accept(&self) -> bool {
+        self.stopping.is_none() && self.deadlines.may_accept(self.clock.monotonic_ms())
+    }
+
+    /// Sends an HTTP answer other than 101 and ends the connection.
+    fn refuse(&mut self, key: ConnectionKey, response: Bytes) {
+        let close_ms_max = self.limits.close_ms_max;
+        if let Some(connection) = self.table.find(key) {
+            connection.state = State::Finishing;
+        }
+        self.table.drop_stash(key);
+        self.table.queue_last(key, response);
+        self.deadlines
+            .set(key.slot, self.clock.monotonic_ms() + close_ms_max);
+    }
+
+    fn receive_ended(&mut self, key: ConnectionKey, end: ReceiveEnd) {
+        let Some(connection) = self.table.find(key) else {
+            self.stats.stale_completions.add(1);
+            return;
+        };
+        connection.receiving = Receiving::No;
+        match end {
+            ReceiveEnd::Stopped => {}
+            ReceiveEnd::NoBuffers => self.stats.receive_no_buffers.add(1),
+            ReceiveEnd::EndOfStream => self.peer_ended(key),
+            ReceiveEnd::Failed(error) => {
+                self.stats.receive_errors.add(1);
+                tracing::trace!(shard = self.id, error, "a connection broke while receiving");
+                self.terminate(key);
+            }
+        }
+        self.table.mark_dirty(key);
+    }
+
+    /// The peer has ended its stream, and what it had sent before counts: an open connection ends when all of it is decoded.
+    fn peer_ended(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        connection.peer_ended = true;
+        match connection.state {
+            State::Handshake | State::Opening | State::Open if connection.stashed => {}
+            State::Handshake | State::Opening | State::Open => self.terminate(key),
+            // It has our close frame, or will not read it: what waits still goes out.
+            State::Closing => connection.state = State::Finishing,
+            State::Finishing
+            | State::Leaving
+            | State::Terminating
+            | State::Free
+            | State::Closed => {}
+        }
+    }
+
+    /// The send in flight has ended; answers what must be sent again.
+    fn sent(&mut self, key: ConnectionKey, result: Result<usize, i32>) -> Option<Bytes> {
+        let Some(connection) = self.table.find(key) else {
+            self.stats.stale_completions.add(1);
+            return None;
+        };
+        self.stats.sends.add(1);
+        let rest = match result {
+            Ok(bytes) => {
+                self.stats.bytes_sent.add(bytes as u64);
+                // Where the peer is not read, that it takes bytes is the only sign of life there is.
+                connection.alive |= connection.receiving != Receiving::Started;
+                self.table.sent(key, bytes)
+            }
+            Err(error) => {
+                self.stats.send_errors.add(1);
+                tracing::trace!(shard = self.id, error, "a connection broke while sending");
+                connection.send_submitted = false;
+                self.terminate(key);
+                None
+            }
+        };
+        if rest.is_none()
+            && let Some(connection) = self.table.find(key)
+        {
+            connection.send_submitted = false;
+        }
+        self.resume(key);
+        self.table.mark_dirty(key);
+        rest
+    }
+
+    fn shut_down(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.table.find(key) {
+            connection.shutdowns_submitted -= 1;
+        } else {
+            self.stats.stale_completions.add(1);
+        }
+        self.table.mark_dirty(key);
+    }
+
+    fn closed(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.table.find(key) else {
+            self.stats.stale_completions.add(1);
+            return;
+        };
+        let admitted = connection.admitted;
+        // While the key is still good: what is left in the slot would be taken for bytes of the next connection.
+        self.table.drop_stash(key);
+        self.table.connections.remove(key);
+        self.deadlines.cancel(key.slot);
+        let peer = self.table.addresses.remove(&key.slot);
+        if admitted {
+            self.admission.leave(peer);
+        } else {
+            self.turned_away -= 1;
+        }
+        self.stats.connections_open.subtract(1);
+        self.stats.connections_closed.add(1);
+        self.deadlines.resume_accept();
+    }
+
+    /// Ends a connection at once, whatever waits for it.
+    fn terminate(&mut self, key: ConnectionKey) {
+        self.retire(key);
+        if let Some(connection) = self.table.find(key)
+            && connection.state != State::Closed
+        {
+            connection.state = State::Terminating;
+            self.table.mark_dirty(key);
+        }
+        self.work_off();
+    }
+
+    fn drain_mail(&mut self) -> bool {
+        let mut count = 0;
+        while count < self.limits.mail_per_pass_max {
+            let Some((from, mail)) = self.post.receive() else {
+                break;
+            };
+            count += 1;
+            self.hub.handle(from, mail, self.clock, &mut self.effects);
+            self.work_off();
+        }
+        self.stats.mails_received.add(count);
+        count > 0
+    }
+
+    /// Carries out a bounded part of what other threads order. Publishes wait, in order, while a mailbox is full; a stop does not.
+    fn take_control(&mut self) -> bool {
+        let mut count = 0;
+        while count < self.limits.mail_per_pass_max {
+            if !self.post.is_blocked()
+                && let Some((user, target, content)) = self.publishes.pop_front()
+            {
+                self.hub
+                    .publish_from_server(user, target, content, &mut self.effects);
+                self.work_off();
+            } else if self.publishes.len() < PUBLISHES_MAX
+                && let Some(control) = self.post.receive_control()
+            {
+                match control {
+                    Control::Stop(plan) => self.stop(plan),
+                    Control::Publish {
+                        user,
+                        target,
+                        content,
+                    } => self.publishes.push_back((user, target, content)),
+                }
+            } else {
+                break;
+            }
+            count += 1;
+        }
+        count > 0
+    }
+}
+
+/// Orders to publish that a shard takes while a mailbox is full. Beyond it they stay where whoever gives them is told to wait.
+const PUBLISHES_MAX: usize = 1024;
+
+/// What a refused client is told to wait, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// The answer where the server is full or going down.
+fn unavailable() -> Refusal {
+    Refusal::new(
+        RefusalStatus::Unavailable,
+        "the server takes no more connections now",
+    )
+    .retry_after(RETRY_AFTER_SECONDS)
+}
+
+impl<A: App> Drop for Core<A> {
+    /// A shard that dies takes its connections with it: their places must be given back.
+    fn drop(&mut self) {
+        for slot in 0..self.table.connections.slots() {
+            let admitted = self
+                .table
+                .connections
+                .key_at(slot)
+                .and_then(|key| self.table.find(key))
+                .is_some_and(|connection| connection.admitted);
+            if admitted {
+                self.admission.leave(self.table.addresses.remove(&slot));
+            }
+        }
+        self.stats
+            .connections_open
+            .subtract(self.table.connections.used() as u64);
+    }
+}

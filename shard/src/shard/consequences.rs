@@ -1,0 +1,304 @@
+//! What follows from a message, a mail or a timer: the application's actions, the rooms' effects, and the
+//! mail of the shard to itself, worked off until nothing is left.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+
+use super::Core;
+use crate::app::{Action, App, Context, Count};
+use crate::connection::{Pace, State};
+use crate::driver::ConnectionKey;
+use crate::hub::event::{ErrorCode, Event};
+use crate::hub::{Effect, Name, Target};
+use crate::outbox::Origin;
+use crate::stats::ShardStats;
+use crate::ws::{MessageKind, frame};
+
+/// Encodes an event as one frame, shared by everybody who is sent it.
+pub(super) fn encode<A: App>(
+    app: &mut A,
+    event: &Event,
+    scratch: &mut Vec<u8>,
+    stats: &ShardStats,
+) -> Option<Bytes> {
+    scratch.clear();
+    let encoded = catch_unwind(AssertUnwindSafe(|| app.encode(event, scratch)));
+    let Ok(kind) = encoded else {
+        stats.panics.add(1);
+        tracing::error!("the application panicked while it encoded an event; the event is dropped");
+        return None;
+    };
+    Some(message_frame(kind?, scratch))
+}
+
+fn message_frame(kind: MessageKind, payload: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(payload.len() + frame::SERVER_HEADER_SIZE_MAX);
+    frame::encode(kind.opcode(), payload, &mut bytes);
+    Bytes::from(bytes)
+}
+
+/// The sequence number that a payload carries to members of a room, where a gap may name it.
+fn origin_of(event: &Event) -> Option<Origin> {
+    match event {
+        Event::Message(message) => match &message.target {
+            Target::Room(room) => Some(Origin {
+                room: room.clone(),
+                seq: message.seq,
+            }),
+            Target::Inbox(_) => None,
+        },
+        _ => None,
+    }
+}
+
+impl<A: App> Core<A> {
+    /// Carries out all that follows. Effects go first: the rooms expect those of one call to be done before the next call.
+    pub(super) fn work_off(&mut self) {
+        loop {
+            if !self.effects.is_empty() {
+                let mut effects = std::mem::take(&mut self.effects);
+                for effect in effects.drain(..) {
+                    self.apply(effect);
+                }
+                // Applying makes no effects, so the list and its memory can be taken back.
+                self.effects = effects;
+            } else if let Some(action) = self.actions.pop_front() {
+                self.perform(action);
+            } else if let Some(key) = self.opened.pop_front() {
+                self.opened(key);
+            } else if let Some(key) = self.table.next_too_slow() {
+                self.close_slow_consumer(key);
+            } else if let Some(mail) = self.local.pop_front() {
+                self.hub
+                    .handle(self.id, mail, self.clock, &mut self.effects);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Mail { to, mail } if to == self.id => self.local.push_back(mail),
+            Effect::Mail { to, mail } => self.post.send(to, mail),
+            Effect::Opened { key } => self.opened.push_back(key),
+            Effect::ToMember { key, event } => self.send_event(key, &event),
+            Effect::ToSlice { slice, event } => {
+                let Some((payload, origin)) = self.payload(&event) else {
+                    return;
+                };
+                for key in self.hub.slice_members(slice) {
+                    self.table.queue(key, payload.clone(), origin.clone());
+                }
+            }
+            Effect::ToUser { user, event } => {
+                let Some((payload, origin)) = self.payload(&event) else {
+                    return;
+                };
+                for key in self.hub.user_connections(&user) {
+                    self.table.queue(key, payload.clone(), origin.clone());
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send {
+                connection,
+                kind,
+                payload,
+            } => {
+                self.table
+                    .queue(connection, message_frame(kind, &payload), None);
+            }
+            Action::SendEvent { connection, event } => self.send_event(connection, &event),
+            Action::Close {
+                connection,
+                code,
+                reason,
+            } => {
+                self.end(connection, code, &reason, State::Closing);
+            }
+            Action::Join {
+                connection,
+                room,
+                since,
+            } => {
+                let joined = self
+                    .hub
+                    .join(connection, room.clone(), since, &mut self.effects);
+                self.report(connection, joined, None, Some(room));
+            }
+            Action::Leave { connection, room } => {
+                let left = self.hub.leave(connection, &room, &mut self.effects);
+                self.report(connection, left, None, Some(room));
+            }
+            Action::Publish {
+                connection,
+                target,
+                content,
+                id,
+            } => {
+                let room = match &target {
+                    Target::Room(room) => Some(room.clone()),
+                    Target::Inbox(_) => None,
+                };
+                let published =
+                    self.hub
+                        .publish(connection, target, content, id.clone(), &mut self.effects);
+                self.report(connection, published, id, room);
+            }
+            Action::PublishFromServer {
+                user,
+                target,
+                content,
+            } => {
+                self.hub
+                    .publish_from_server(user, target, content, &mut self.effects);
+            }
+            Action::Presence { connection, room } => {
+                self.hub.presence(connection, room, &mut self.effects);
+            }
+            Action::History {
+                connection,
+                room,
+                since,
+                limit,
+            } => {
+                self.hub
+                    .history(connection, room, since, limit, &mut self.effects);
+            }
+            Action::Count(Count::MalformedMessage) => self.stats.malformed_messages.add(1),
+            Action::Count(Count::BadRequest) => self.stats.bad_requests.add(1),
+            #[expect(clippy::panic, reason = "the application asked for exactly this")]
+            Action::CrashShard => panic!("the application asked for the shard to crash"),
+        }
+    }
+
+    fn report(
+        &mut self,
+        key: ConnectionKey,
+        result: Result<(), ErrorCode>,
+        id: Option<Name>,
+        room: Option<Name>,
+    ) {
+        let Err(code) = result else { return };
+        self.stats.bad_requests.add(1);
+        let message = match code {
+            ErrorCode::NotJoined => "join the room first".into(),
+            ErrorCode::TooManyRooms => ecow::eco_format!(
+                "a connection may be in {} rooms",
+                self.limits.rooms_per_connection_max
+            ),
+            ErrorCode::BadRequest | ErrorCode::RateLimited | ErrorCode::Unavailable => {
+                code.as_str().into()
+            }
+        };
+        self.send_error(key, code, message, id, room);
+    }
+
+    fn payload(&mut self, event: &Event) -> Option<(Bytes, Option<Origin>)> {
+        let payload = encode(&mut self.app, event, &mut self.scratch, &self.stats)?;
+        Some((payload, origin_of(event)))
+    }
+
+    /// Sends an event to one connection.
+    pub(super) fn send_event(&mut self, key: ConnectionKey, event: &Event) {
+        if let Some((payload, origin)) = self.payload(event) {
+            self.table.queue(key, payload, origin);
+        }
+    }
+
+    /// Calls the application outside of any message. A panic is counted, and nothing of what the call had asked for is done.
+    pub(super) fn call_app(&mut self, call: impl FnOnce(&mut A, &mut Context<'_>)) -> bool {
+        let actions_before = self.actions.len();
+        let mut context = Context::new(
+            self.clock,
+            self.id,
+            &self.limits,
+            &mut self.random,
+            &mut self.actions,
+            &mut self.deadlines.app_timer_ms,
+        );
+        let app = &mut self.app;
+        let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut context))).is_ok();
+        if !called {
+            self.stats.panics.add(1);
+            self.actions.truncate(actions_before);
+        }
+        called
+    }
+
+    /// Takes an open connection away from the rooms and from the application: nothing more is sent to it but its last words.
+    /// The caller says what it is from now on; until then it is [`State::Closing`].
+    pub(super) fn retire(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        let before = connection.state;
+        if !matches!(before, State::Opening | State::Open) {
+            return;
+        }
+        connection.state = State::Closing;
+        self.hub.member_close(key, &mut self.effects);
+        if before == State::Open {
+            self.call_app(|app, context| app.on_close(context, key));
+        }
+    }
+
+    /// Ends an open connection with a close frame. `then` is [`State::Closing`] where the peer's close frame is
+    /// waited for, [`State::Finishing`] where nothing it says matters any more.
+    pub(super) fn end(&mut self, key: ConnectionKey, code: u16, reason: &str, then: State) {
+        match self.table.state(key) {
+            State::Opening | State::Open => {
+                self.retire(key);
+                self.table.queue_last(key, frame::close(code, reason));
+            }
+            // The close frame was sent before; what the peer says now ends it.
+            State::Closing if then == State::Finishing => {}
+            _ => return,
+        }
+        self.await_close(key, then);
+    }
+
+    /// The peer has sent its close frame: an answer, or the beginning of the close handshake (RFC 6455 §5.5.1).
+    pub(super) fn closed_by_peer(&mut self, key: ConnectionKey, code: Option<u16>) {
+        if self.table.state(key) == State::Open {
+            self.retire(key);
+            self.table.queue_last(key, frame::close(code, ""));
+        }
+        self.await_close(key, State::Leaving);
+    }
+
+    fn await_close(&mut self, key: ConnectionKey, then: State) {
+        if let Some(connection) = self.table.find(key) {
+            connection.state = then;
+            connection.pace = Pace::Free;
+            self.deadlines.set(
+                key.slot,
+                self.clock.monotonic_ms() + self.limits.close_ms_max,
+            );
+        }
+        if then == State::Closing {
+            self.resume(key);
+        } else {
+            self.table.drop_stash(key);
+        }
+        self.table.mark_dirty(key);
+    }
+
+    fn close_slow_consumer(&mut self, key: ConnectionKey) {
+        if self.table.state(key) == State::Open {
+            self.stats.close_slow_consumer.add(1);
+            self.table.clear_waiting(key);
+            self.end(
+                key,
+                1013,
+                "too slow: reconnect and recover from the history",
+                State::Closing,
+            );
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What happens by time: handshakes that take too long, heartbeats, close handshakes that are not answered,
+//! connections that may be read again, and the application's timer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::Core;
+use crate::app::App;
+use crate::connection::{Pace, State};
+use crate::driver::{ConnectionKey, Slot};
+use crate::limits::Limits;
+use crate::timer::TimerWheel;
+use crate::ws::{Rejection, frame};
+
+/// How finely deadlines of connections are kept. A heartbeat of 10 ms is the shortest permitted.
+const TICK_MS: u64 = 10;
+
+/// Deadlines of connections handled in one pass; the rest waits for the next pass.
+const EXPIRED_PER_PASS_MAX: usize = 1024;
+
+/// How long accepting rests after an error, such as a full table of descriptors.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// How long a shard sleeps at most while mail waits for a full mailbox.
+const BLOCKED_SLEEP_US: u64 = 1000;
+
+/// All timers of a shard but those of the rooms.
+pub(super) struct Deadlines {
+    /// One for each connection; its state says what it means.
+    wheel: TimerWheel,
+    /// Rate-limited connections by the time at which they go on.
+    resumes: BinaryHeap<Reverse<(u64, ConnectionKey)>>,
+    pub(super) app_timer_ms: Option<u64>,
+    accept_after_ms: Option<u64>,
+    heartbeat_ms: u64,
+    expired: Vec<Slot>,
+}
+
+impl Deadlines {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            wheel: TimerWheel::new(TICK_MS),
+            resumes: BinaryHeap::new(),
+            app_timer_ms: None,
+            accept_after_ms: None,
+            heartbeat_ms: limits.heartbeat_ms,
+            expired: Vec::new(),
+        }
+    }
+
+    pub(super) fn set(&mut self, slot: Slot, deadline_ms: u64) {
+        self.wheel.set(slot, deadline_ms);
+    }
+
+    pub(super) fn cancel(&mut self, slot: Slot) {
+        self.wheel.cancel(slot);
+    }
+
+    pub(super) fn resume_at(&mut self, key: ConnectionKey, due_ms: u64) {
+        self.resumes.push(Reverse((due_ms, key)));
+    }
+
+    fn next_resume(&mut self, now_ms: u64) -> Option<ConnectionKey> {
+        let Reverse((due_ms, key)) = *self.resumes.peek()?;
+        (due_ms <= now_ms).then(|| {
+            self.resumes.pop();
+            key
+        })
+    }
+
+    pub(super) fn pause_accept(&mut self, now_ms: u64) {
+        self.accept_after_ms = Some(now_ms + ACCEPT_PAUSE_MS);
+    }
+
+    pub(super) fn resume_accept(&mut self) {
+        self.accept_after_ms = None;
+    }
+
+    pub(super) fn may_accept(&self, now_ms: u64) -> bool {
+        self.accept_after_ms
+            .is_none_or(|after_ms| after_ms <= now_ms)
+    }
+
+    fn next_due_ms(&self) -> Option<u64> {
+        let resume = self.resumes.peek().map(|Reverse((due_ms, _))| *due_ms);
+        [
+            self.wheel.next_due_ms(),
+            resume,
+            self.app_timer_ms,
+            self.accept_after_ms,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+impl<A: App> Core<A> {
+    /// Fires what is due.
+    pub(super) fn run_due(&mut self) -> bool {
+        let now_ms = self.clock.monotonic_ms();
+        let mut busy = false;
+        if self.deadlines.may_accept(now_ms) {
+            // A pause that is over is no deadline any more: the shard would never sleep again.
+            self.deadlines.resume_accept();
+        }
+        if self
+            .hub
+            .next_due_ms()
+            .is_some_and(|due_ms| due_ms <= now_ms)
+            && !self.post.is_blocked()
+        {
+            self.hub.run_due(self.clock, &mut self.effects);
+            self.work_off();
+            busy = true;
+        }
+        while let Some(key) = self.deadlines.next_resume(now_ms) {
+            if let Some(connection) = self.table.find(key) {
+                connection.pace = Pace::Told;
+            }
+            self.resume(key);
+            self.table.mark_dirty(key);
+            busy = true;
+        }
+        let mut expired = std::mem::take(&mut self.deadlines.expired);
+        self.deadlines
+            .wheel
+            .expire(now_ms, EXPIRED_PER_PASS_MAX, &mut expired);
+        busy |= !expired.is_empty();
+        self.stats.timers_fired.add(expired.len() as u64);
+        for slot in expired.drain(..) {
+            if let Some(key) = self.table.connections.key_at(slot) {
+                self.deadline_passed(key);
+            }
+        }
+        self.deadlines.expired = expired;
+        if self
+            .deadlines
+            .app_timer_ms
+            .is_some_and(|due_ms| due_ms <= now_ms)
+            && !self.post.is_blocked()
+        {
+            self.deadlines.app_timer_ms = None;
+            self.call_app(|app, context| app.on_timer(context));
+            self.work_off();
+            busy = true;
+        }
+        self.run_stopping() || busy
+    }
+
+    /// When the shard must be called again without a completion or mail, in monotonic microseconds.
+    pub(super) fn next_due_us(&self) -> Option<u64> {
+        if self.post.is_blocked() {
+            // What is due and would cause mail waits too, and must not keep the shard awake.
+            return Some(self.clock.monotonic_us + BLOCKED_SLEEP_US);
+        }
+        [
+            self.deadlines.next_due_ms(),
+            self.hub.next_due_ms(),
+            self.stopping_due_ms(),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|due_ms| due_ms * 1000)
+        .min()
+    }
+
+    /// Heartbeats begin at a random moment of the first interval, so that connections that came together do
+    /// not beat together.
+    pub(super) fn set_first_heartbeat(&mut self, key: ConnectionKey) {
+        let interval_ms = self.deadlines.heartbeat_ms;
+        let first_ms = interval_ms / 2 + self.random.below(interval_ms / 2 + 1);
+        self.deadlines
+            .set(key.slot, self.clock.monotonic_ms() + first_ms);
+    }
+
+    fn deadline_passed(&mut self, key: ConnectionKey) {
+        match self.table.state(key) {
+            State::Handshake => {
+                self.stats.handshakes_rejected.add(1);
+                self.refuse(key, Rejection::TimedOut.response());
+            }
+            State::Open => self.heartbeat(key),
+            State::Opening | State::Closing | State::Finishing | State::Leaving => {
+                self.terminate(key);
+            }
+            State::Terminating | State::Closed | State::Free => {}
+        }
+    }
+
+    fn heartbeat(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        let silent = !std::mem::take(&mut connection.alive);
+        if !silent {
+            connection.heartbeats_missed = 0;
+        } else if u64::from(connection.heartbeats_missed) >= self.limits.heartbeat_missed_max {
+            self.stats.close_heartbeat.add(1);
+            self.end(key, 1001, "no heartbeat", State::Closing);
+            self.work_off();
+            return;
+        } else {
+            connection.heartbeats_missed += 1;
+            self.stats.pings_sent.add(1);
+            self.table.queue(key, frame::ping(b""), None);
+        }
+        self.deadlines.set(
+            key.slot,
+            self.clock.monotonic_ms() + self.deadlines.heartbeat_ms,
+        );
+    }
+}

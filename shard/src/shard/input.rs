@@ -1,0 +1,325 @@
+//! From received bytes to the application: decoding, within a connection's share of the pass.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+
+use super::Core;
+use crate::app::{App, Context};
+use crate::connection::{Connection, State, TooFast};
+use crate::driver::ConnectionKey;
+use crate::hub::Name;
+use crate::hub::event::{ErrorCode, Event};
+use crate::ws::{self, Incoming, Input, frame};
+
+/// What one step of decoding came to. Owns what it needs, so that it outlives the bytes.
+enum Heard {
+    /// The input is used up.
+    Nothing,
+    /// Nothing that needs an answer.
+    Sign,
+    Message,
+    Upgrade {
+        response: Bytes,
+        user: Name,
+    },
+    Refused {
+        response: Bytes,
+    },
+    Ping {
+        pong: Bytes,
+    },
+    Closed {
+        code: Option<u16>,
+    },
+    Broken {
+        code: u16,
+        reason: String,
+    },
+    Panicked,
+}
+
+impl<A: App> Core<A> {
+    /// Bytes of a connection arrived.
+    pub(super) fn received(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let Some(connection) = self.table.find(key) else {
+            self.stats.stale_completions.add(1);
+            return;
+        };
+        self.stats.bytes_received.add(bytes.len() as u64);
+        connection.alive = true;
+        if connection.stashed {
+            self.table.stash(key, bytes);
+            return;
+        }
+        let consumed = self.decode(key, bytes);
+        if consumed < bytes.len() {
+            self.table.stash(key, &bytes[consumed..]);
+            self.resume(key);
+        }
+        self.table.mark_dirty(key);
+    }
+
+    /// Decodes what waits since an earlier pass.
+    pub(super) fn decode_ready(&mut self) -> bool {
+        if self.post.is_blocked() {
+            return false;
+        }
+        let count = self.ready.len();
+        for _ in 0..count {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.table.find(key) else {
+                continue;
+            };
+            connection.ready = false;
+            let Some(mut stash) = self.table.take_stash(key) else {
+                continue;
+            };
+            let consumed = self.decode(key, stash.waiting());
+            stash.consume(consumed);
+            if !stash.is_empty() {
+                self.table.put_stash(key, stash);
+                self.resume(key);
+            } else if self
+                .table
+                .find(key)
+                .is_some_and(|connection| connection.peer_ended)
+            {
+                self.peer_ended(key);
+            }
+            self.table.mark_dirty(key);
+        }
+        count > 0
+    }
+
+    /// Puts a connection with bytes to decode on the list, unless something holds it up; whoever takes
+    /// that away calls this again.
+    pub(super) fn resume(&mut self, key: ConnectionKey) {
+        if !self.table.may_decode(key) {
+            return;
+        }
+        if let Some(connection) = self.table.find(key)
+            && connection.stashed
+            && !connection.ready
+        {
+            connection.ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Decodes and handles until the input is used up or the connection has had its share; answers how many bytes are done with.
+    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) -> usize {
+        let length = bytes.len();
+        let mut input = Input::new(bytes);
+        for count in 0.. {
+            // The step that finds nothing more is no message: it gives the memory of the last one back.
+            let has_share = count < self.limits.messages_per_pass_max || input.is_empty();
+            if !has_share || !self.may_decode(key, input.is_empty()) {
+                break;
+            }
+            let heard = self.step(key, &mut input);
+            if matches!(heard, Heard::Nothing) {
+                break;
+            }
+            self.answer(key, heard);
+            self.work_off();
+        }
+        let decoding = self.table.state(key).decodes();
+        if decoding {
+            length - input.remaining().len()
+        } else {
+            length
+        }
+    }
+
+    fn may_decode(&mut self, key: ConnectionKey, used_up: bool) -> bool {
+        if used_up {
+            // One more step gives the memory of a message back that was put together from pieces.
+            return self.table.state(key).decodes();
+        }
+        if self.post.is_blocked() || !self.table.may_decode(key) {
+            return false;
+        }
+        let Some(connection) = self.table.find(key) else {
+            return false;
+        };
+        let (rate, burst) = (
+            self.limits.messages_per_second_max,
+            self.limits.messages_burst_max,
+        );
+        if rate == 0 || connection.state != State::Open {
+            return true;
+        }
+        let now_ms = self.clock.monotonic_ms();
+        let Connection {
+            allowance, pace, ..
+        } = connection;
+        let Err(TooFast { wait_ms, tell }) = allowance.check(pace, rate, burst, now_ms) else {
+            return true;
+        };
+        self.deadlines.resume_at(key, now_ms + wait_ms);
+        if tell {
+            self.stats.rate_limited.add(1);
+            let message = ecow::eco_format!(
+                "more than {rate} messages a second; this connection is now read at that rate"
+            );
+            self.send_error(key, ErrorCode::RateLimited, message, None, None);
+        }
+        false
+    }
+
+    /// Takes one event out of the input. Whatever panics in here is this connection's fault alone.
+    fn step(&mut self, key: ConnectionKey, input: &mut Input<'_>) -> Heard {
+        let Self {
+            app,
+            table,
+            actions,
+            random,
+            limits,
+            clock,
+            deadlines,
+            ..
+        } = self;
+        let Some(connection) = table.find(key) else {
+            return Heard::Nothing;
+        };
+        let actions_before = actions.len();
+        let mut context = Context::new(
+            *clock,
+            self.id,
+            limits,
+            random,
+            actions,
+            &mut deadlines.app_timer_ms,
+        );
+        let open = connection.state == State::Open;
+        let session_limits = &self.session_limits;
+        let heard = catch_unwind(AssertUnwindSafe(|| {
+            let Some(incoming) = connection.session.next(input, session_limits) else {
+                return Heard::Nothing;
+            };
+            match incoming {
+                Incoming::Upgrade(request) => match app.on_upgrade(&mut context, &request) {
+                    Ok(admission) => Heard::Upgrade {
+                        response: ws::handshake::response(&request, admission.protocol.as_deref()),
+                        user: admission.user,
+                    },
+                    Err(refusal) => Heard::Refused {
+                        response: refusal.response(),
+                    },
+                },
+                Incoming::Rejected(rejection) => Heard::Refused {
+                    response: rejection.response(),
+                },
+                Incoming::Message(message) => {
+                    if open {
+                        app.on_message(&mut context, key, message);
+                    }
+                    Heard::Message
+                }
+                Incoming::Ping(payload) => Heard::Ping {
+                    pong: frame::pong(payload),
+                },
+                Incoming::Pong(_) => Heard::Sign,
+                Incoming::Close { code, .. } => Heard::Closed { code },
+                Incoming::Violation(violation) => Heard::Broken {
+                    code: violation.code(),
+                    reason: violation.to_string(),
+                },
+            }
+        }));
+        heard.unwrap_or_else(|_| {
+            actions.truncate(actions_before);
+            Heard::Panicked
+        })
+    }
+
+    fn answer(&mut self, key: ConnectionKey, heard: Heard) {
+        match heard {
+            Heard::Nothing | Heard::Sign => {}
+            Heard::Message => {
+                self.stats.messages_received.add(1);
+                if let Some(connection) = self.table.find(key) {
+                    connection.allowance.spend();
+                }
+            }
+            Heard::Upgrade { response, user } => self.open(key, response, user),
+            Heard::Refused { response } => {
+                self.stats.handshakes_rejected.add(1);
+                self.refuse(key, response);
+            }
+            Heard::Ping { pong } => self.table.queue_pong(key, pong),
+            Heard::Closed { code } => self.closed_by_peer(key, code),
+            Heard::Broken { code, reason } => {
+                self.stats.close_protocol.add(1);
+                self.end(key, code, &reason, State::Finishing);
+            }
+            Heard::Panicked => self.panicked(key),
+        }
+    }
+
+    /// An upgrade request was accepted. The application hears of it when the rooms know the connection.
+    fn open(&mut self, key: ConnectionKey, response: Bytes, user: Name) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        connection.state = State::Opening;
+        self.table.queue_last(key, response);
+        self.stats.handshakes_accepted.add(1);
+        self.hub.member_open(key, user, &mut self.effects);
+    }
+
+    /// The rooms know the connection.
+    pub(super) fn opened(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        let Some(user) = self.hub.member_user(key).cloned() else {
+            return;
+        };
+        connection.state = State::Open;
+        connection.alive = true;
+        self.set_first_heartbeat(key);
+        if !self.call_app(|app, context| app.on_open(context, key, &user)) {
+            self.panicked(key);
+        }
+        self.resume(key);
+    }
+
+    /// The application or the session panicked over this connection: it is closed, nothing else happens.
+    fn panicked(&mut self, key: ConnectionKey) {
+        self.stats.close_panic.add(1);
+        tracing::error!(
+            shard = self.id,
+            slot = key.slot,
+            "a connection's handling panicked; it is closed 1011"
+        );
+        if self.table.state(key) == State::Handshake {
+            self.terminate(key);
+        } else {
+            self.end(key, 1011, "internal error", State::Finishing);
+        }
+    }
+
+    /// Tells a connection that its request failed.
+    pub(super) fn send_error(
+        &mut self,
+        key: ConnectionKey,
+        code: ErrorCode,
+        message: Name,
+        id: Option<Name>,
+        room: Option<Name>,
+    ) {
+        self.send_event(
+            key,
+            &Event::Error {
+                code,
+                message,
+                id,
+                room,
+            },
+        );
+    }
+}

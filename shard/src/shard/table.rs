@@ -1,0 +1,236 @@
+//! The connections of a shard with what waits for each of them, and the list of those that something happened to.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::connection::{Connection, Connections, Settling, Stash, State};
+use crate::driver::{ConnectionKey, Driver, Slot};
+use crate::limits::Limits;
+use crate::outbox::{Gap, Origin, OutboxLimits, OutboxPool, SlowConsumer};
+use crate::stats::ShardStats;
+
+/// See the module.
+pub(super) struct Table {
+    pub(super) connections: Connections,
+    /// Peers' addresses, where the bound by address is on.
+    pub(super) addresses: HashMap<Slot, IpAddr>,
+    /// Bytes that wait to be decoded; one entry for each connection that is `stashed`.
+    stashes: HashMap<Slot, Stash>,
+    outboxes: OutboxPool,
+    outbox_limits: OutboxLimits,
+    slow_consumer: SlowConsumer,
+    unread_bytes_max: usize,
+    /// To be settled at the end of the pass.
+    dirty: Vec<ConnectionKey>,
+    /// Too slow for what they are sent; closed when the event at hand has reached everybody.
+    too_slow: Vec<ConnectionKey>,
+    stats: Arc<ShardStats>,
+}
+
+impl Table {
+    pub(super) fn new(
+        limits: &Limits,
+        slow_consumer: SlowConsumer,
+        stats: Arc<ShardStats>,
+    ) -> Self {
+        Self {
+            connections: Connections::default(),
+            addresses: HashMap::new(),
+            stashes: HashMap::new(),
+            outboxes: OutboxPool::default(),
+            outbox_limits: OutboxLimits {
+                bytes_max: limits.outbox_bytes_max as usize,
+                messages_max: limits.outbox_messages_max as usize,
+                gather_bytes_max: limits.gather_bytes_max as usize,
+            },
+            slow_consumer,
+            unread_bytes_max: match slow_consumer {
+                SlowConsumer::Disconnect => limits.outbox_unread_bytes_max as usize,
+                // A consumer that may stay slow must still be heard, or it could not answer heartbeats.
+                SlowConsumer::DropOldest => usize::MAX,
+            },
+            dirty: Vec::new(),
+            too_slow: Vec::new(),
+            stats,
+        }
+    }
+
+    /// The connection, unless the key is stale.
+    pub(super) fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections.find(key)
+    }
+
+    /// The connection's state; [`State::Free`] where the key is stale.
+    pub(super) fn state(&mut self, key: ConnectionKey) -> State {
+        self.find(key)
+            .map_or(State::Free, |connection| connection.state)
+    }
+
+    /// Whether decoding may go on, as far as the connection itself is concerned.
+    pub(super) fn may_decode(&mut self, key: ConnectionKey) -> bool {
+        let Self {
+            connections,
+            outboxes,
+            unread_bytes_max,
+            ..
+        } = self;
+        connections
+            .find(key)
+            .is_some_and(|connection| connection.may_decode(outboxes, *unread_bytes_max))
+    }
+
+    /// Has the connection settled at the end of the pass.
+    pub(super) fn mark_dirty(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.find(key)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Puts a payload behind the others that wait for a connection. The slow-consumer policy decides where too much waits.
+    pub(super) fn queue(&mut self, key: ConnectionKey, payload: Bytes, origin: Option<Origin>) {
+        let Some(connection) = self.connections.find(key) else {
+            return;
+        };
+        // No message follows a close frame (RFC 6455 §5.5.1).
+        if connection.state != State::Open {
+            return;
+        }
+        let outbox = self.outboxes.ensure(&mut connection.outbox);
+        outbox.push(payload, origin);
+        self.stats.deliveries_sent.add(1);
+        if outbox.is_over(&self.outbox_limits) {
+            if self.slow_consumer == SlowConsumer::DropOldest {
+                self.stats
+                    .dropped_oldest
+                    .add(outbox.drop_oldest(&self.outbox_limits));
+            }
+            if outbox.is_over(&self.outbox_limits) {
+                self.too_slow.push(key);
+            }
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Answers a ping, also one that comes after this end's close frame (RFC 6455 §5.5.3). Then no slow-consumer policy
+    /// bounds what waits any more, and pongs that the peer does not read are left out.
+    pub(super) fn queue_pong(&mut self, key: ConnectionKey, pong: Bytes) {
+        let Some(connection) = self.connections.find(key) else {
+            return;
+        };
+        if connection.state != State::Closing {
+            self.queue(key, pong, None);
+            return;
+        }
+        let outbox = self.outboxes.find(connection.outbox);
+        if !outbox.is_some_and(|outbox| outbox.is_over(&self.outbox_limits)) {
+            self.stats.deliveries_sent.add(1);
+            self.queue_last(key, pong);
+        }
+    }
+
+    /// Puts the last words of a connection behind the others that wait; no bound applies to them.
+    pub(super) fn queue_last(&mut self, key: ConnectionKey, payload: Bytes) {
+        if let Some(connection) = self.connections.find(key) {
+            self.outboxes
+                .ensure(&mut connection.outbox)
+                .push(payload, None);
+        }
+        self.mark_dirty(key);
+    }
+
+    /// Keeps bytes of a connection that wait to be decoded, behind those that already do.
+    pub(super) fn stash(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        if let Some(connection) = self.connections.find(key) {
+            connection.stashed = true;
+            self.stashes.entry(key.slot).or_default().extend(bytes);
+        }
+    }
+
+    /// Takes what waits to be decoded. Until it is put back or dropped, bytes that arrive would overtake it.
+    pub(super) fn take_stash(&mut self, key: ConnectionKey) -> Option<Stash> {
+        let connection = self.connections.find(key)?;
+        std::mem::take(&mut connection.stashed).then(|| self.stashes.remove(&key.slot))?
+    }
+
+    /// Puts back what still waits to be decoded.
+    pub(super) fn put_stash(&mut self, key: ConnectionKey, stash: Stash) {
+        if let Some(connection) = self.connections.find(key) {
+            connection.stashed = true;
+            self.stashes.insert(key.slot, stash);
+        }
+    }
+
+    /// Forgets what waits to be decoded.
+    pub(super) fn drop_stash(&mut self, key: ConnectionKey) {
+        self.take_stash(key);
+    }
+
+    /// Forgets what waits for a connection.
+    pub(super) fn clear_waiting(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.find(key)
+            && let Some(outbox) = self.outboxes.find(connection.outbox)
+        {
+            outbox.clear_waiting();
+        }
+    }
+
+    /// A consumer that has become too slow.
+    pub(super) fn next_too_slow(&mut self) -> Option<ConnectionKey> {
+        self.too_slow.pop()
+    }
+
+    /// So many bytes of the send in flight have left; answers what must be sent again.
+    pub(super) fn sent(&mut self, key: ConnectionKey, bytes: usize) -> Option<Bytes> {
+        let connection = self.connections.find(key)?;
+        let rest = self
+            .outboxes
+            .find(connection.outbox)
+            .and_then(|outbox| outbox.sent(bytes));
+        rest.filter(|_| connection.state != State::Terminating)
+    }
+
+    /// Connections with output waiting or in flight.
+    pub(super) fn outboxes_used(&self) -> usize {
+        self.outboxes.used()
+    }
+
+    /// Settles every connection that something happened to, once; answers whether there was one.
+    pub(super) fn settle<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        mut encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+    ) -> bool {
+        let Self {
+            connections,
+            outboxes,
+            outbox_limits,
+            dirty,
+            stats,
+            ..
+        } = self;
+        let busy = !dirty.is_empty();
+        for key in dirty.drain(..) {
+            let Some(connection) = connections.find(key) else {
+                continue;
+            };
+            connection.dirty = false;
+            let settling = Settling {
+                outboxes,
+                outbox_limits,
+                unread_bytes_max: self.unread_bytes_max,
+            };
+            let paused = connection.settle(key, driver, settling, &mut encode_gap);
+            stats.reading_paused.add(u64::from(paused));
+        }
+        busy
+    }
+}
