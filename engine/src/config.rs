@@ -1,0 +1,330 @@
+//! What the engine is told: by flags, by `SHARDCAST_…` variables, by a TOML file, or by a program that embeds it.
+//!
+//! Every setting is declared once, in [`settings`]. The flags, the variables, the keys of the file, the help and the
+//! tables of the documentation are derived from that declaration. A flag outranks a variable, a variable
+//! outranks the file, and the file outranks the default.
+
+mod error;
+mod file;
+mod print;
+mod setting;
+
+pub use error::ConfigError;
+pub use print::Format;
+pub(crate) use print::grouped;
+pub use setting::{Section, Setting, Shape, settings};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shardcast_shard::limits::Limits;
+pub use shardcast_shard::outbox::SlowConsumer;
+
+use crate::topology::Topology;
+
+/// Variable that names the configuration file, as `--config` does.
+pub const FILE_VARIABLE: &str = "SHARDCAST_CONFIG";
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Everything that the engine is told before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address and port of every shard's listener. Port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Number of shards, 1 to 1024. More shards than cores are permitted.
+    pub shards: usize,
+    /// Cores of the shards, in turn: shard `i` runs on `cores[i % cores.len()]`. Never empty.
+    pub cores: Vec<usize>,
+    /// The bounds of a shard and of its connections.
+    pub limits: Limits,
+    /// What happens to a consumer whose outbox is full.
+    pub slow_consumer: SlowConsumer,
+    /// Time over which the close frames of a shutdown are spread.
+    pub shutdown_window: Duration,
+    /// Time that a shutdown waits for queued output to leave.
+    pub shutdown_max: Duration,
+    /// Least time that a client is told to wait before it connects again after a shutdown.
+    pub reconnect_after: Duration,
+    /// Values of `Origin` that a handshake may carry, in lower case. Empty: every handshake is taken.
+    pub origins: Vec<String>,
+    /// Entries of a shard's table of direct descriptors; `None` leaves it to [`crate::preflight`].
+    pub table_size: Option<u32>,
+    /// Which events are logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
+    pub log: String,
+    /// How a line of the log looks.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    /// The defaults on this machine: one shard for each physical core that the process may use.
+    fn default() -> Self {
+        Self::for_topology(&Topology::detect())
+    }
+}
+
+impl Config {
+    /// The defaults on the cores given.
+    #[must_use]
+    pub fn for_topology(topology: &Topology) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
+            shards: topology.shards_default(),
+            cores: topology.physical().to_vec(),
+            limits: Limits::default(),
+            slow_consumer: SlowConsumer::default(),
+            shutdown_window: Duration::from_secs(1),
+            shutdown_max: Duration::from_secs(10),
+            reconnect_after: Duration::from_secs(1),
+            origins: Vec::new(),
+            table_size: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::default(),
+        }
+    }
+
+    /// The configuration that the sources add up to.
+    ///
+    /// # Errors
+    /// The same as those of [`EffectiveConfig::from_sources`].
+    pub fn from_sources(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        EffectiveConfig::from_sources(sources).map(EffectiveConfig::into_config)
+    }
+
+    /// Checks a configuration that a program made: each setting alone, the limits together, and the cores.
+    ///
+    /// # Errors
+    /// The first setting found that is not permitted.
+    pub fn check(&self, topology: &Topology) -> Result<(), ConfigError> {
+        let mut copy = self.clone();
+        for setting in settings() {
+            assign(&mut copy, setting, &setting.text(self), &Source::Program)?;
+        }
+        topology
+            .check(&self.cores)
+            .map_err(|error| ConfigError::Cores {
+                source_of_cores: Source::Program,
+                error,
+            })?;
+        check_limits(&self.limits, &|_| Source::Program)
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// The environment variable of this name.
+    Variable(String),
+    /// The flag of this name, dashes included.
+    Flag(String),
+    /// The program that embeds the engine.
+    Program,
+}
+
+impl Source {
+    /// A value the way this source spells it.
+    fn given(&self, setting: &Setting, text: &str) -> String {
+        match self {
+            Self::Flag(name) => format!("{name} {text}"),
+            Self::Variable(name) => format!("{name}={text}"),
+            Self::File { .. } => {
+                let value = setting.toml_value(text);
+                format!("{self}: {} = {value}", setting.name)
+            }
+            Self::Default | Self::Program => format!("{} = {text}", setting.name),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Program => f.write_str("program"),
+        }
+    }
+}
+
+/// What the command line says: the text of each flag that was given, by the name of its setting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// Every other flag.
+    pub values: BTreeMap<&'static str, String>,
+}
+
+/// Everything that a configuration is made from.
+///
+/// The environment and the file system are given as functions, so that nothing here depends on the process.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The command line.
+    pub flags: &'a Flags,
+    /// The value of an environment variable. An empty value counts as not set.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The text of the file that a flag or a variable named.
+    pub file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// The cores that may be used.
+    pub topology: &'a Topology,
+}
+
+/// A configuration that knows where each of its values comes from.
+#[derive(Clone, Debug)]
+pub struct EffectiveConfig {
+    config: Config,
+    /// By the name of the setting; a setting that is not here has its default.
+    sources: BTreeMap<&'static str, Source>,
+}
+
+impl EffectiveConfig {
+    /// Reads every source, the weakest first. A value that a stronger source replaces must be permitted all the same.
+    ///
+    /// # Errors
+    /// The file cannot be read; a name is unknown; a value is of the wrong kind, out of its range or contradicts
+    /// another; a core may not be used.
+    pub fn from_sources(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let mut effective = Self {
+            config: Config::for_topology(sources.topology),
+            sources: BTreeMap::new(),
+        };
+        let variable = |name: &str| (sources.variable)(name).filter(|text| !text.is_empty());
+        let named_file = match &sources.flags.file {
+            Some(path) => Some((path.clone(), Source::Flag("--config".to_owned()))),
+            None => variable(FILE_VARIABLE).map(|path| {
+                let source = Source::Variable(FILE_VARIABLE.to_owned());
+                (PathBuf::from(path), source)
+            }),
+        };
+        if let Some((path, source)) = named_file {
+            effective.read_file(&path, source, sources.file)?;
+        }
+        for setting in settings() {
+            if let Some(text) = variable(&setting.variable()) {
+                effective.set(setting, &text, Source::Variable(setting.variable()))?;
+            }
+            if let Some(text) = sources.flags.values.get(setting.name) {
+                effective.set(setting, text, Source::Flag(setting.flag()))?;
+            }
+        }
+        effective.finish(sources.topology)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The configuration without the sources.
+    #[must_use]
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
+    /// Where the value of the setting called `name` comes from.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Source {
+        self.sources.get(name).cloned().unwrap_or(Source::Default)
+    }
+
+    fn read_file(
+        &mut self,
+        path: &Path,
+        named_by: Source,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<(), ConfigError> {
+        let text = read(path).map_err(|error| ConfigError::FileUnreadable {
+            path: path.to_path_buf(),
+            named_by,
+            error,
+        })?;
+        for entry in file::parse(path, &text)? {
+            let source = Source::File {
+                path: path.to_path_buf(),
+                line: entry.line,
+            };
+            self.set(entry.setting, &entry.text, source)?;
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        setting: &'static Setting,
+        text: &str,
+        source: Source,
+    ) -> Result<(), ConfigError> {
+        assign(&mut self.config, setting, text, &source)?;
+        self.sources.insert(setting.name, source);
+        Ok(())
+    }
+
+    /// What only the whole configuration can decide: defaults that follow from other values, and contradictions.
+    fn finish(mut self, topology: &Topology) -> Result<Self, ConfigError> {
+        if self.sources.contains_key("cores") && !self.sources.contains_key("shards") {
+            self.config.shards = self.config.cores.len();
+        }
+        topology
+            .check(&self.config.cores)
+            .map_err(|error| ConfigError::Cores {
+                source_of_cores: self.source("cores"),
+                error,
+            })?;
+        check_limits(&self.config.limits, &|name| self.source(name))?;
+        Ok(self)
+    }
+}
+
+/// Sets one value, or says which source asked for a value that is not permitted.
+fn assign(
+    config: &mut Config,
+    setting: &'static Setting,
+    text: &str,
+    source: &Source,
+) -> Result<(), ConfigError> {
+    setting
+        .assign(config, text)
+        .map_err(|_| ConfigError::Value {
+            given: source.given(setting, text),
+            permitted: setting.permitted.clone(),
+            default: setting.default.clone(),
+        })
+}
+
+/// Checks the relations between limits; a contradiction tells where each of the values in it comes from.
+fn check_limits(limits: &Limits, source_of: &dyn Fn(&str) -> Source) -> Result<(), ConfigError> {
+    limits.check().map_err(|error| {
+        let message = error.to_string();
+        let sources = Limits::FIELDS
+            .iter()
+            .filter(|field| message.split_whitespace().any(|word| word == field.name))
+            .map(|field| (field.name, source_of(field.name)))
+            .collect();
+        ConfigError::Contradiction { message, sources }
+    })
+}

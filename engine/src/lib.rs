@@ -1,0 +1,34 @@
+//! Shardcast as a library: an engine for WebSocket servers on pinned io_uring shards.
+//!
+//! An [`App`] says what happens on a connection; an [`Engine`] runs it on every core. The smallest server echoes
+//! what it is sent:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/echo.rs")]
+//! ```
+//!
+//! And this one publishes from a timer to rooms that clients join with the JSON protocol:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/ticker.rs")]
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod logging;
+pub mod memory;
+pub mod preflight;
+pub mod rooms;
+pub mod serve;
+mod supervisor;
+pub mod topology;
+
+pub use config::Config;
+pub use engine::{Engine, Handle, Running};
+pub use rooms::Rooms;
+pub use serve::{run_until_signalled, serve};
+pub use shardcast_shard::app::{Admission, App, Context};
+pub use shardcast_shard::driver::ConnectionKey;
+pub use shardcast_shard::hub::{Event, Name, Target};
+pub use shardcast_shard::ws::{Message, MessageKind, Refusal, UpgradeRequest};

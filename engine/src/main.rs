@@ -1,0 +1,57 @@
+//! The program `shardcast`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::{env, fs};
+
+use shardcast::cli::{Action, Invocation};
+use shardcast::config::{EffectiveConfig, Sources};
+use shardcast::logging;
+use shardcast::topology::Topology;
+
+/// The exit code for a command line or a configuration that cannot be used; clap's is the same.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match Invocation::parse(env::args_os()) {
+        Ok(invocation) => invocation,
+        // Help and the version come this way too, and leave with 0.
+        Err(error) => error.exit(),
+    };
+    let effective = EffectiveConfig::from_sources(&Sources {
+        flags: &invocation.flags,
+        // Bytes that are not UTF-8 become U+FFFD, which no setting permits, so the message shows the variable.
+        variable: &|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
+        file: &|path| fs::read_to_string(path),
+        topology: &Topology::detect(),
+    });
+    match (effective, invocation.action) {
+        (Err(error), _) => fail(&error, MISUSED),
+        (Ok(effective), Action::Config(format)) => print(&effective.print(format)),
+        (Ok(effective), Action::Serve) => serve(effective),
+    }
+}
+
+fn serve(effective: EffectiveConfig) -> ExitCode {
+    let config = effective.into_config();
+    if let Err(error) = logging::init(&config.log, config.log_format) {
+        return fail(&error, MISUSED);
+    }
+    match shardcast::serve(config) {
+        Ok(code) => code,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error, 1),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,211 @@
+//! The application that the binary runs: rooms over the JSON protocol, version 1.
+
+use bytes::Bytes;
+use shardcast_shard::app::{Admission, App, Context, Count, Overload};
+use shardcast_shard::driver::ConnectionKey;
+use shardcast_shard::hub::event::ErrorCode;
+use shardcast_shard::hub::{Event, Name, Target};
+use shardcast_shard::wire::json::{self, DecodeError, JsonDecoder};
+use shardcast_shard::wire::{Command, check_name};
+use shardcast_shard::ws::{Message, MessageKind, Refusal, RefusalStatus, UpgradeRequest};
+
+/// The path of the protocol.
+pub const PATH: &str = "/ws";
+
+/// Rooms, direct messages, presence and history for clients that speak JSON, on one shard.
+pub struct Rooms {
+    decoder: JsonDecoder,
+    origins: Vec<String>,
+    faults: bool,
+    scratch: Vec<u8>,
+}
+
+impl Rooms {
+    /// The application for one shard. `origins` lists the values of the `Origin` header that may connect; when it is empty, every
+    /// one may. A client that sends no `Origin`, as programs other than browsers do, is not held up by the list.
+    #[must_use]
+    pub fn new(origins: Vec<String>) -> Self {
+        Self {
+            decoder: JsonDecoder::new(),
+            origins,
+            faults: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Lets clients cause panics with `{"type":"fault","what":"panic_connection"|"panic_shard"}`: how tests show what a
+    /// fault does to others.
+    #[must_use]
+    pub fn with_faults(mut self, faults: bool) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    fn user(
+        &self,
+        context: &mut Context<'_>,
+        request: &UpgradeRequest<'_>,
+    ) -> Result<Name, Refusal> {
+        let Some(user) = request.query_value("user") else {
+            return Ok(guest_name(context.random()));
+        };
+        check_name(&user, context.limits().user_name_size_max).map_err(|problem| {
+            let text = format!("the query parameter `user` {problem}");
+            Refusal::new(RefusalStatus::BadRequest, text)
+        })?;
+        Ok(Name::from(user.as_ref()))
+    }
+
+    fn carry_out(
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        command: Command<'_>,
+    ) -> Result<(), Overload> {
+        match command {
+            Command::Join { room, since } => context.join(connection, room.into(), since),
+            Command::Leave { room } => context.leave(connection, room.into()),
+            Command::Message { room, content, id } => context.publish(
+                connection,
+                Target::Room(room.into()),
+                Bytes::copy_from_slice(content),
+                id.map(Name::from),
+            ),
+            Command::Direct { to, content, id } => context.publish(
+                connection,
+                Target::Inbox(to.into()),
+                Bytes::copy_from_slice(content),
+                id.map(Name::from),
+            ),
+            Command::Presence { room } => context.presence(connection, room.into()),
+            Command::History { room, since, limit } => {
+                context.history(connection, room.into(), since, limit)
+            }
+            Command::Heartbeat => context.send(
+                connection,
+                MessageKind::Text,
+                Bytes::from_static(json::HEARTBEAT.as_bytes()),
+            ),
+        }
+    }
+
+    fn handle(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        message: Message<'_>,
+    ) -> Result<(), Overload> {
+        if message.kind == MessageKind::Binary {
+            context.count(Count::MalformedMessage)?;
+            return context.close(
+                connection,
+                1003,
+                "malformed message: this protocol is JSON text",
+            );
+        }
+        if self.faults {
+            cause_fault(context, message.payload)?;
+        }
+        match self.decoder.decode(message.payload, context.limits()) {
+            Ok(command) => Self::carry_out(context, connection, command),
+            Err(DecodeError::Malformed) => {
+                context.count(Count::MalformedMessage)?;
+                context.close(connection, 1003, "malformed message")
+            }
+            Err(DecodeError::BadRequest { message, id, room }) => {
+                context.count(Count::BadRequest)?;
+                let (message, id, room) =
+                    (message.into(), id.map(Name::from), room.map(Name::from));
+                context.send_event(
+                    connection,
+                    Event::Error {
+                        code: ErrorCode::BadRequest,
+                        message,
+                        id,
+                        room,
+                    },
+                )
+            }
+        }
+    }
+}
+
+/// A name for a connection that gave none: short enough to need no memory of its own, long enough (60 bits)
+/// that two are hardly ever equal.
+fn guest_name(random: u64) -> Name {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut name = Name::from("u-");
+    for digit in 0..12 {
+        name.push(char::from(
+            ALPHABET[(random >> (5 * digit)) as usize % ALPHABET.len()],
+        ));
+    }
+    name
+}
+
+#[expect(
+    clippy::panic,
+    reason = "the test that set SHARDCAST_FAULTS asked for it"
+)]
+fn cause_fault(context: &mut Context<'_>, text: &[u8]) -> Result<(), Overload> {
+    match text {
+        br#"{"type":"fault","what":"panic_connection"}"# => panic!("a client asked for this fault"),
+        br#"{"type":"fault","what":"panic_shard"}"# => context.crash_shard(),
+        _ => Ok(()),
+    }
+}
+
+impl App for Rooms {
+    fn on_upgrade(
+        &mut self,
+        context: &mut Context<'_>,
+        request: &UpgradeRequest<'_>,
+    ) -> Result<Admission, Refusal> {
+        if request.path() != PATH {
+            return Err(Refusal::new(
+                RefusalStatus::NotFound,
+                format!("nothing is here; connect to {PATH}"),
+            ));
+        }
+        if let Some(origin) = request.origin()
+            && !self.origins.is_empty()
+            && !self
+                .origins
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        {
+            return Err(Refusal::new(
+                RefusalStatus::Forbidden,
+                "this origin may not connect",
+            ));
+        }
+        Ok(Admission {
+            user: self.user(context, request)?,
+            protocol: None,
+        })
+    }
+
+    fn on_open(&mut self, context: &mut Context<'_>, connection: ConnectionKey, user: &Name) {
+        self.scratch.clear();
+        let session = ecow::eco_format!("{:016x}", context.random());
+        let limits = context.limits();
+        json::encode_welcome(user, &session, limits, &mut self.scratch);
+        let welcome = Bytes::copy_from_slice(&self.scratch);
+        // One action of at least sixteen that a call may ask for.
+        let _: Result<(), Overload> = context.send(connection, MessageKind::Text, welcome);
+    }
+
+    fn on_message(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        message: Message<'_>,
+    ) {
+        // A message asks for two actions at most, and a call may ask for sixteen at least.
+        let _: Result<(), Overload> = self.handle(context, connection, message);
+    }
+
+    fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Option<MessageKind> {
+        json::encode(event, out);
+        Some(MessageKind::Text)
+    }
+}
