@@ -1,0 +1,28 @@
+//! End-to-end tests: the real binary as a process of its own, driven over real sockets.
+//!
+//! Each module is one property. `server` starts and ends the binary, `client` is a WebSocket client made
+//! from tungstenite, and `raw` writes bytes that no well-behaved client would send. Deadlines are generous: they
+//! tell a hang from an answer, never a fast machine from a slow one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod client;
+mod raw;
+mod server;
+mod system;
+
+mod acks;
+mod bad_input;
+mod bad_messages;
+mod direct;
+mod faults;
+mod fragments;
+mod history;
+mod load;
+mod memory;
+mod off_the_shelf;
+mod order;
+mod presence;
+mod rooms;
+mod shutdown;
+mod slow;

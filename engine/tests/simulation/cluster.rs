@@ -1,0 +1,362 @@
+//! The shards of a process, driven as the executor and the supervisor drive them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use shardcast::Rooms;
+use shardcast_shard::admission::Admission;
+use shardcast_shard::driver::{Driver, ShardId};
+use shardcast_shard::hub::{Hub, HubCounts, Target};
+use shardcast_shard::limits::Limits;
+use shardcast_shard::mailbox::Mesh;
+use shardcast_shard::outbox::SlowConsumer;
+use shardcast_shard::post::ShardMesh;
+use shardcast_shard::shard::{Progress, Shard, ShardCounts, ShardOptions};
+use shardcast_shard::sim::{Faults, Random, SimDriver, SimNetwork, SimSetup};
+use shardcast_shard::stats::ShardStats;
+
+/// Passes of all shards together after which a run is taken for one that never ends.
+const STEPS_MAX: u64 = 5_000_000;
+
+/// How long a shard may sleep at most over mail that waits for a full mailbox, in microseconds.
+const RETRY_US_MAX: u64 = 1000;
+
+/// What a cluster is made from.
+pub(crate) struct ClusterOptions {
+    pub(crate) seed: u64,
+    pub(crate) shards: u16,
+    pub(crate) limits: Limits,
+    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) faults: Faults,
+    pub(crate) setup: SimSetup,
+}
+
+impl ClusterOptions {
+    /// Four shards with the default bounds and room for 64 connections each.
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        let limits = Limits::default();
+        let setup = SimSetup {
+            slots: 128,
+            ..SimSetup::default()
+        };
+        Self {
+            seed,
+            shards: 4,
+            limits,
+            slow_consumer: SlowConsumer::Disconnect,
+            faults,
+            setup,
+        }
+    }
+}
+
+/// Where a shard stands in the executor's loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its next pass is due.
+    Awake,
+    /// It had nothing to do and is about to announce its sleep. Others may act in between.
+    Drowsy { until_us: Option<u64> },
+    /// It waits for a completion of its driver, and for nothing else.
+    Asleep,
+    /// It has died; the supervisor starts it again at this time.
+    Dead { restart_us: u64 },
+}
+
+struct Node {
+    shard: Option<Shard<SimDriver, Rooms>>,
+    stage: Stage,
+    stats: Arc<ShardStats>,
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    pub(crate) network: SimNetwork,
+    pub(crate) random: Random,
+    pub(crate) limits: Arc<Limits>,
+    /// A shard that is passed over in so many of 1000 cases.
+    pub(crate) tardy: Option<(ShardId, u16)>,
+    /// A shard that dies as soon as it has woken others so many times, before its driver carries the last wake out.
+    pub(crate) doomed: Option<(ShardId, u64)>,
+    nodes: Vec<Node>,
+    /// Knows the homes of rooms, and nothing else.
+    compass: Hub,
+    mesh: Arc<ShardMesh>,
+    admission: Arc<Admission>,
+    options: ClusterOptions,
+    steps: u64,
+    /// Whether the books of mail still agree: a shard that panics in the middle of a pass has not counted its mail.
+    mail_is_counted: bool,
+    /// Shards that have died, in order.
+    pub(crate) crashed: Vec<ShardId>,
+}
+
+impl Cluster {
+    pub(crate) fn new(options: ClusterOptions) -> Self {
+        options.limits.check().expect("the limits fit together");
+        let limits = Arc::new(options.limits.clone());
+        let network = SimNetwork::new(options.seed, options.faults.clone());
+        let node = || Node {
+            shard: None,
+            stage: Stage::Awake,
+            stats: Arc::default(),
+        };
+        let mut cluster = Self {
+            network,
+            // Not the numbers that the network of the same seed draws.
+            random: Random::new(!options.seed),
+            tardy: None,
+            doomed: None,
+            nodes: (0..options.shards).map(|_| node()).collect(),
+            compass: Hub::new(0, options.shards, &limits, options.seed),
+            mesh: Mesh::new(options.shards, options.limits.mailbox_mails_max as usize),
+            admission: Arc::new(Admission::new(&limits)),
+            limits,
+            steps: 0,
+            mail_is_counted: true,
+            crashed: Vec::new(),
+            options,
+        };
+        (0..cluster.shards()).for_each(|shard| cluster.start(shard));
+        cluster
+    }
+
+    pub(crate) fn shards(&self) -> ShardId {
+        self.options.shards
+    }
+
+    pub(crate) fn any_shard(&mut self) -> ShardId {
+        self.random.below(u64::from(self.options.shards)) as ShardId
+    }
+
+    /// The shard that orders a room.
+    pub(crate) fn home_of(&self, room: &str) -> ShardId {
+        self.compass.home_of(&Target::Room(room.into()))
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.network.clock().monotonic_us
+    }
+
+    /// Makes a shard and lets it have its first pass, as the executor does before it says that the shard has started.
+    fn start(&mut self, id: ShardId) {
+        let driver = SimDriver::new(&self.network, id, self.options.setup);
+        let options = ShardOptions {
+            id,
+            shards: self.options.shards,
+            limits: Arc::clone(&self.limits),
+            slow_consumer: self.options.slow_consumer,
+            table_size: self.options.setup.slots,
+            hash_seed: self.options.seed,
+            random_seed: self.random.next_u64(),
+            admission: Arc::clone(&self.admission),
+            stats: Arc::clone(&self.nodes[usize::from(id)].stats),
+            mesh: Arc::clone(&self.mesh),
+        };
+        let app = Rooms::new(Vec::new()).with_faults(true);
+        let node = &mut self.nodes[usize::from(id)];
+        node.shard = Some(Shard::new(driver, app, options));
+        node.stage = Stage::Awake;
+        self.step(id);
+    }
+
+    /// The shard and its driver are gone at once, in between two passes.
+    pub(crate) fn crash(&mut self, id: ShardId) {
+        let node = &mut self.nodes[usize::from(id)];
+        node.shard = None;
+        // Starting a thread and setting up a ring takes its time: never less than a millisecond.
+        let restart_us = self.network.clock().monotonic_us + 1000 + self.random.below(20_000);
+        node.stage = Stage::Dead { restart_us };
+        self.crashed.push(id);
+    }
+
+    /// The panic of a shard in the middle of a pass: the executor catches it and the supervisor is told.
+    fn died(&mut self, id: ShardId) {
+        self.mail_is_counted = false;
+        self.crash(id);
+    }
+
+    pub(crate) fn is_alive(&self, id: ShardId) -> bool {
+        self.nodes[usize::from(id)].shard.is_some()
+    }
+
+    fn can_act(&self, id: ShardId) -> bool {
+        match self.nodes[usize::from(id)].stage {
+            Stage::Awake | Stage::Drowsy { .. } => true,
+            Stage::Asleep => !self.network.is_shard_quiet(id),
+            Stage::Dead { restart_us } => restart_us <= self.now_us(),
+        }
+    }
+
+    /// Lets a random one of the shards that can act do so. False where none can.
+    pub(crate) fn turn(&mut self) -> bool {
+        let able: Vec<ShardId> = (0..self.shards()).filter(|&id| self.can_act(id)).collect();
+        if able.is_empty() {
+            return false;
+        }
+        let id = able[self.random.index(able.len())];
+        if let Some((tardy, per_mille)) = self.tardy
+            && tardy == id
+            && self.random.chance(per_mille)
+        {
+            return true;
+        }
+        self.steps += 1;
+        assert!(
+            self.steps < STEPS_MAX,
+            "the shards never come to rest: {:?}",
+            self.stages()
+        );
+        match self.nodes[usize::from(id)].stage {
+            Stage::Dead { .. } => self.start(id),
+            _ => self.step(id),
+        }
+        let stats = &self.nodes[usize::from(id)].stats;
+        if let Some((doomed, wakes)) = self.doomed
+            && doomed == id
+            && stats.wakes.value() >= wakes
+            && self.is_alive(id)
+        {
+            self.doomed = None;
+            self.crash(id);
+        }
+        true
+    }
+
+    /// One step of the executor's loop.
+    fn step(&mut self, id: ShardId) {
+        let node = &mut self.nodes[usize::from(id)];
+        let shard = node.shard.as_mut().expect("only a living shard acts");
+        match node.stage {
+            Stage::Awake => {
+                let Ok(passed) = catch_unwind(AssertUnwindSafe(|| shard.tick())) else {
+                    self.network.assert_rules_kept();
+                    return self.died(id);
+                };
+                match passed.expect("the simulated ring never fails") {
+                    Progress::Busy => {}
+                    Progress::Stopped => panic!("shard {id} stopped, but nobody told it to"),
+                    Progress::Idle { until_us } => {
+                        let now_us = shard.driver().clock().monotonic_us;
+                        assert!(
+                            until_us.is_none_or(|until_us| until_us > now_us),
+                            "shard {id} would spin: it has nothing to do until {until_us:?} and it is {now_us}"
+                        );
+                        node.stage = Stage::Drowsy { until_us };
+                    }
+                }
+            }
+            Stage::Drowsy { until_us } => {
+                let asleep = shard
+                    .fall_asleep(until_us)
+                    .expect("the simulated ring never fails");
+                if asleep {
+                    node.stage = Stage::Asleep;
+                } else {
+                    shard.awake();
+                    node.stage = Stage::Awake;
+                }
+            }
+            Stage::Asleep => {
+                shard.awake();
+                node.stage = Stage::Awake;
+            }
+            Stage::Dead { .. } => panic!("shard {id} is dead"),
+        }
+    }
+
+    /// Whether every shard sleeps (or is dead) and no driver has anything to report.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        (0..self.shards()).all(|id| !self.can_act(id))
+    }
+
+    /// When a shard acts again though nobody else does.
+    pub(crate) fn deadline_us(&self) -> Option<u64> {
+        let restarts = self.nodes.iter().filter_map(|node| match node.stage {
+            Stage::Dead { restart_us } => Some(restart_us),
+            _ => None,
+        });
+        restarts.chain(self.network.deadline_us()).min()
+    }
+
+    /// Mails that were sent and not received, as far as they are counted.
+    pub(crate) fn mails_waiting(&self) -> u64 {
+        let all_alive = self.nodes.iter().all(|node| node.shard.is_some());
+        if !self.mail_is_counted || !all_alive {
+            return 0;
+        }
+        self.count(|stats| stats.mails_sent.value())
+            - self.count(|stats| stats.mails_received.value())
+    }
+
+    /// Asserts that no shard sleeps over mail, where all are at rest.
+    ///
+    /// # Panics
+    /// Mail waits, and no shard looks for it soon: a wake was lost.
+    pub(crate) fn assert_no_mail_waits(&self) {
+        self.network.assert_rules_kept();
+        let waiting = self.mails_waiting();
+        // A shard whose mail did not fit into a mailbox tries again soon.
+        let soon = |deadline_us: u64| deadline_us <= self.now_us() + RETRY_US_MAX;
+        assert!(
+            waiting == 0 || self.deadline_us().is_some_and(soon),
+            "every shard sleeps, but {waiting} mails wait: a wake was lost. {:?}",
+            self.stages()
+        );
+    }
+
+    /// The sum of a counter over all shards.
+    pub(crate) fn count(&self, counter: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.nodes.iter().map(|node| counter(&node.stats)).sum()
+    }
+
+    fn stages(&self) -> Vec<Stage> {
+        self.nodes.iter().map(|node| node.stage).collect()
+    }
+
+    pub(crate) fn counts(&self) -> Vec<ShardCounts> {
+        self.nodes
+            .iter()
+            .filter_map(|node| Some(node.shard.as_ref()?.counts()))
+            .collect()
+    }
+
+    /// Asserts that nothing is left, where every client is gone and everything that is kept for a time has expired.
+    pub(crate) fn assert_nothing_is_left(&self) {
+        for (id, counts) in self.counts().into_iter().enumerate() {
+            let HubCounts {
+                stale_replies,
+                ignored_mails,
+                ..
+            } = counts.hub;
+            // These two are not held: they count since the start.
+            let hub = HubCounts {
+                stale_replies,
+                ignored_mails,
+                ..HubCounts::default()
+            };
+            let nothing = ShardCounts {
+                hub,
+                ..ShardCounts::default()
+            };
+            assert_eq!(counts, nothing, "shard {id} still holds something");
+            self.network.assert_quiescent(id as ShardId);
+        }
+        assert_eq!(
+            self.admission.connections(),
+            0,
+            "connections that were let in and never left"
+        );
+        assert_eq!(self.count(|stats| stats.connections_open.value()), 0);
+        assert_eq!(
+            self.count(|stats| stats.panics.value() + stats.close_panic.value()),
+            0,
+            "something panicked"
+        );
+        assert_eq!(
+            self.count(|stats| stats.stale_completions.value()),
+            0,
+            "a completion for a connection that is gone"
+        );
+    }
+}
