@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# Checks everything that must hold before a change is merged: formatting, lints, tests, documentation.
+# Installs what the checks need, stops at the first failure, and says what it is doing and for how long it has been.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly VENV=.check/venv
+readonly CLIENTS=engine/tests/clients
+# The oldest Node.js and Python that the client scripts are written for.
+readonly NODE_MAJOR_LEAST=18
+readonly PYTHON_MINOR_LEAST=11
+
+usage() {
+    cat <<'TEXT'
+Usage: scripts/check.sh [--quick | --full | --help]
+
+  (nothing)  formatting, lints, unit and integration tests, interleavings, documentation, end-to-end tests
+  --quick    formatting, lints and the unit tests: what to run while writing
+  --full     the same as without an option, then all tests once more in the release profile
+
+Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js and a C compiler
+is installed with apt-get where this runs as root, and named otherwise.
+TEXT
+}
+
+say() {
+    printf '\n=== [%4d s] %s\n' "$SECONDS" "$*"
+}
+
+fail() {
+    printf 'scripts/check.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# Prints one line for each Debian package that the checks need and the system lacks.
+missing_packages() {
+    if ! have cc; then
+        echo build-essential
+    fi
+    if ! have python3; then
+        echo python3
+    fi
+    # `venv` itself may be there without the part that puts pip into the new environment.
+    if ! have python3 || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        echo python3-venv
+    fi
+    if ! have node; then
+        echo nodejs
+    fi
+    if ! have npm; then
+        echo npm
+    fi
+}
+
+install_packages() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    if ((${#packages[@]} == 0)); then
+        return
+    fi
+    if ((EUID != 0)) || ! have apt-get; then
+        fail "missing: ${packages[*]}. Install them (as root: apt-get install ${packages[*]}) and run this again."
+    fi
+    say "Installing ${packages[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+}
+
+check_versions() {
+    python3 -c "import sys; sys.exit(sys.version_info < (3, $PYTHON_MINOR_LEAST))" ||
+        fail "$(python3 --version) is too old for the client scripts: 3.$PYTHON_MINOR_LEAST or newer is needed."
+    node -e "process.exit(Number(process.versions.node.split('.')[0]) < $NODE_MAJOR_LEAST ? 1 : 0)" ||
+        fail "Node.js $(node --version) is too old for the client scripts: $NODE_MAJOR_LEAST or newer is needed."
+}
+
+# The clients of the end-to-end tests, in the versions that their lists pin. Does nothing where they are in place.
+install_clients() {
+    if ! cmp -s "$CLIENTS/requirements.txt" "$VENV/installed.txt"; then
+        say "Installing the Python client"
+        rm -rf "$VENV"
+        python3 -m venv "$VENV"
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --requirement "$CLIENTS/requirements.txt"
+        cp "$CLIENTS/requirements.txt" "$VENV/installed.txt"
+    fi
+    if ! cmp -s "$CLIENTS/package-lock.json" "$CLIENTS/node_modules/installed.json"; then
+        say "Installing the Node.js client"
+        npm ci --prefix "$CLIENTS" --no-audit --no-fund --loglevel=error
+        cp "$CLIENTS/package-lock.json" "$CLIENTS/node_modules/installed.json"
+    fi
+}
+
+install_needs() {
+    have cargo || fail "cargo is missing: install Rust as https://www.rust-lang.org/tools/install says."
+    install_packages
+    check_versions
+    install_clients
+}
+
+check_format() {
+    say "Formatting"
+    cargo fmt --all --check
+}
+
+check_lints() {
+    say "Lints"
+    cargo clippy --workspace --all-targets -- -D warnings
+}
+
+test_units() {
+    say "Unit tests"
+    cargo test --workspace --lib --bins
+}
+
+test_all() {
+    say "Unit, integration and end-to-end tests${1:+ ($1)}"
+    cargo test --workspace "$@"
+}
+
+# Every interleaving of the sleep and wake handshake. Its own target directory: the flag rebuilds every crate.
+test_interleavings() {
+    say "Interleavings of the mailboxes"
+    RUSTFLAGS="--cfg shardcast_loom" CARGO_TARGET_DIR=target/loom \
+        cargo test -p shardcast-shard --release --lib doorbell
+}
+
+check_documentation() {
+    say "Documentation"
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+}
+
+main() {
+    local mode=default
+    case "${1:-}" in
+    '') ;;
+    --quick | --full) mode="${1#--}" ;;
+    --help | -h)
+        usage
+        return
+        ;;
+    *)
+        usage >&2
+        fail "unknown option: $1"
+        ;;
+    esac
+    if (($# > 1)); then
+        usage >&2
+        fail "one option at most"
+    fi
+
+    if [[ $mode == quick ]]; then
+        have cargo || fail "cargo is missing: install Rust as https://www.rust-lang.org/tools/install says."
+        check_format
+        check_lints
+        test_units
+        say "Formatting, lints and unit tests hold"
+        return
+    fi
+
+    install_needs
+    check_format
+    check_lints
+    test_all
+    test_interleavings
+    check_documentation
+    if [[ $mode == full ]]; then
+        test_all --release
+    fi
+    say "Everything holds"
+}
+
+main "$@"
