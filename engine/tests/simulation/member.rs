@@ -61,6 +61,8 @@ pub(crate) struct Member {
     pub(crate) unacked_max: usize,
     /// Whether it connects again after its connection is lost.
     pub(crate) comes_back: bool,
+    /// It has given up its connection for good.
+    pub(crate) leaves: bool,
     pub(crate) endings: Vec<Ending>,
     pub(crate) connections: u64,
     /// Publications whose acknowledgement is missing, in the order in which they were sent.
@@ -96,6 +98,7 @@ impl Member {
             acts_max: 1,
             unacked_max: usize::MAX,
             comes_back: false,
+            leaves: false,
             endings: Vec::new(),
             connections: 0,
             unacked: Vec::new(),
@@ -156,7 +159,7 @@ impl Member {
 
     /// The connection is given up, in one way or another.
     pub(crate) fn hang_up(&mut self, random: &mut Random) {
-        self.comes_back = false;
+        (self.comes_back, self.leaves) = (false, true);
         self.script.clear();
         let Some(socket) = &mut self.socket else {
             return;

@@ -59,7 +59,7 @@ pub(crate) fn add_crowd(world: &mut World, crowd: Crowd) {
             );
         } else {
             let comings = random.below(3);
-            acts.extend((0..comings).flat_map(|_| come_and_go(&rooms, &mut random)));
+            acts.extend((0..comings).flat_map(|_| come_and_go(&mut rooms, &mut random)));
         }
         for _ in 0..random.below(2) {
             let place = random.index(acts.len() + 1);
@@ -82,9 +82,14 @@ fn publish(rooms: &[String], random: &mut Random) -> Vec<Act> {
     acts
 }
 
-fn come_and_go(rooms: &[String], random: &mut Random) -> Vec<Act> {
+fn come_and_go(rooms: &mut Vec<String>, random: &mut Random) -> Vec<Act> {
     let room = rooms[random.index(rooms.len())].clone();
-    vec![Act::Leave(room.clone()), Act::Join(room)]
+    let mut acts = vec![Act::Leave(room.clone()), Act::Join(room.clone())];
+    if room != MAIN && random.coin() {
+        rooms.retain(|other| *other != room);
+        acts.push(Act::Leave(room));
+    }
+    acts
 }
 
 /// Everybody who is there writes to somebody: to a user with one or more connections, to itself, or to nobody. All of it must
@@ -180,6 +185,8 @@ fn order(run: Run) -> Met {
         assert!(errors.iter().all(may_err), "{who}: {errors:?}");
         met.add("rate limits", errors.len() as u64);
     }
+    world.some_leave();
+    world.assert_presence();
     world.meet(&mut met);
     met.add(
         "pings",

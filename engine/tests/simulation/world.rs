@@ -287,6 +287,20 @@ impl World {
         }
     }
 
+    /// Some members go for good.
+    pub(crate) fn some_leave(&mut self) {
+        let mut random = self.cluster.random.fork();
+        for member in &mut self.members {
+            if random.chance(250) {
+                member.hang_up(&mut random);
+            }
+        }
+        self.run_until("that whoever goes is gone", |world| {
+            let mut members = world.members.iter();
+            members.all(|member| !member.leaves || member.socket.is_none())
+        });
+    }
+
     /// Every client goes, time passes until nothing is remembered, and nothing must be left.
     pub(crate) fn end(mut self, met: &mut Met) {
         self.books.assert_consistent();
