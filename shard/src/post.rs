@@ -21,18 +21,65 @@ type ShardMailbox = Mailbox<Box<Request>, Box<Delivery>, crate::shard::Control>;
 /// Sends orders to one shard from any thread.
 pub type ShardControl = ControlSender<Box<Request>, Box<Delivery>, crate::shard::Control>;
 
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: VecDeque<Box<Request>>,
-    deliveries: VecDeque<Box<Delivery>>,
+/// Mail of one lane that found its mailbox full.
+struct Waiting<T> {
+    /// By receiver, in order.
+    queues: Vec<VecDeque<Box<T>>>,
+    count: usize,
+}
+
+impl<T> Waiting<T> {
+    fn new(shards: u16) -> Self {
+        Self {
+            queues: (0..shards).map(|_| VecDeque::new()).collect(),
+            count: 0,
+        }
+    }
+
+    /// Sends mail by `send`, or keeps it behind what already waits. Answers whether a mailbox was found full.
+    fn send(
+        &mut self,
+        to: ShardId,
+        mail: T,
+        send: impl FnOnce(ShardId, Box<T>) -> Result<(), Full<Box<T>>>,
+    ) -> bool {
+        let (queue, mail) = (&mut self.queues[usize::from(to)], Box::new(mail));
+        let tried = queue.is_empty();
+        let sent = if tried {
+            send(to, mail)
+        } else {
+            Err(Full(mail))
+        };
+        let Err(Full(mail)) = sent else {
+            return false;
+        };
+        queue.push_back(mail);
+        self.count += 1;
+        tried
+    }
+
+    /// Sends by `send` what its mailboxes have room for again.
+    fn retry(&mut self, mut send: impl FnMut(ShardId, Box<T>) -> Result<(), Full<Box<T>>>) {
+        if self.count == 0 {
+            return;
+        }
+        for (to, queue) in self.queues.iter_mut().enumerate() {
+            while let Some(mail) = queue.pop_front() {
+                if let Err(Full(mail)) = send(to as ShardId, mail) {
+                    queue.push_front(mail);
+                    break;
+                }
+                self.count -= 1;
+            }
+        }
+    }
 }
 
 /// A shard's end of the mesh.
 pub(crate) struct Post {
     mailbox: ShardMailbox,
-    waiting: Vec<Waiting>,
-    requests_waiting: usize,
-    deliveries_waiting: usize,
+    requests: Waiting<Request>,
+    deliveries: Waiting<Delivery>,
     /// Taken from the mailbox and given to the driver; empty in between.
     wakes: Vec<ShardId>,
     /// How often a mailbox was found full.
@@ -44,9 +91,8 @@ impl Post {
     pub(crate) fn new(mesh: &Arc<ShardMesh>, shard: ShardId, shards: u16) -> Self {
         Self {
             mailbox: mesh.mailbox(shard),
-            waiting: (0..shards).map(|_| Waiting::default()).collect(),
-            requests_waiting: 0,
-            deliveries_waiting: 0,
+            requests: Waiting::new(shards),
+            deliveries: Waiting::new(shards),
             wakes: Vec::new(),
             full_count: 0,
             sent_count: 0,
@@ -55,39 +101,22 @@ impl Post {
 
     /// Mail waits for a place: no new work may be taken on.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.requests_waiting + self.deliveries_waiting > 0
+        self.requests.count + self.deliveries.count > 0
     }
 
     /// Sends mail to another shard, behind what already waits for it.
     pub(crate) fn send(&mut self, to: ShardId, mail: Mail) {
+        let mailbox = &mut self.mailbox;
+        let full = match mail {
+            Mail::Request(request) => self
+                .requests
+                .send(to, request, |to, mail| mailbox.send_request(to, mail)),
+            Mail::Delivery(delivery) => self
+                .deliveries
+                .send(to, delivery, |to, mail| mailbox.send_delivery(to, mail)),
+        };
         self.sent_count += 1;
-        let waiting = &mut self.waiting[usize::from(to)];
-        match mail {
-            Mail::Request(request) => {
-                let request = Box::new(request);
-                if !waiting.requests.is_empty() {
-                    waiting.requests.push_back(request);
-                } else if let Err(Full(request)) = self.mailbox.send_request(to, request) {
-                    self.full_count += 1;
-                    waiting.requests.push_back(request);
-                } else {
-                    return;
-                }
-                self.requests_waiting += 1;
-            }
-            Mail::Delivery(delivery) => {
-                let delivery = Box::new(delivery);
-                if !waiting.deliveries.is_empty() {
-                    waiting.deliveries.push_back(delivery);
-                } else if let Err(Full(delivery)) = self.mailbox.send_delivery(to, delivery) {
-                    self.full_count += 1;
-                    waiting.deliveries.push_back(delivery);
-                } else {
-                    return;
-                }
-                self.deliveries_waiting += 1;
-            }
-        }
+        self.full_count += u64::from(full);
     }
 
     /// Puts what waits into the mailboxes that have room again. Answers whether the post is blocked no more: then work that
@@ -96,23 +125,11 @@ impl Post {
         if !self.is_blocked() {
             return false;
         }
-        for (to, waiting) in self.waiting.iter_mut().enumerate() {
-            let to = to as ShardId;
-            while let Some(request) = waiting.requests.pop_front() {
-                if let Err(Full(request)) = self.mailbox.send_request(to, request) {
-                    waiting.requests.push_front(request);
-                    break;
-                }
-                self.requests_waiting -= 1;
-            }
-            while let Some(delivery) = waiting.deliveries.pop_front() {
-                if let Err(Full(delivery)) = self.mailbox.send_delivery(to, delivery) {
-                    waiting.deliveries.push_front(delivery);
-                    break;
-                }
-                self.deliveries_waiting -= 1;
-            }
-        }
+        let mailbox = &mut self.mailbox;
+        self.requests
+            .retry(|to, mail| mailbox.send_request(to, mail));
+        self.deliveries
+            .retry(|to, mail| mailbox.send_delivery(to, mail));
         !self.is_blocked()
     }
 
@@ -121,7 +138,7 @@ impl Post {
         if let Some((from, delivery)) = self.mailbox.receive_delivery() {
             return Some((from, Mail::Delivery(*delivery)));
         }
-        if self.deliveries_waiting > 0 {
+        if self.deliveries.count > 0 {
             return None;
         }
         let (from, request) = self.mailbox.receive_request()?;
