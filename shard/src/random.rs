@@ -31,6 +31,20 @@ mod tests {
     use super::Random;
 
     #[test]
+    fn the_sequence_is_the_published_one() {
+        let mut random = Random::new(1_234_567);
+        let numbers: [u64; 3] = std::array::from_fn(|_| random.next());
+        assert_eq!(
+            numbers,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
+        );
+    }
+
+    #[test]
     fn numbers_stay_below_the_bound_and_reach_all_of_it() {
         let mut random = Random::new(1);
         let mut seen = [false; 10];

@@ -201,7 +201,7 @@ impl<D: Driver, A: App> Shard<D, A> {
     /// # Errors
     /// The ring is unusable: the shard must be dropped.
     pub fn fall_asleep(&mut self, until_us: Option<u64>) -> Result<bool, FatalError> {
-        // A blocked shard takes no requests, so those that wait must not keep it awake: its deadline is close.
+        // A blocked shard may not take the mail that waits for it, so that must not keep it awake: its deadline is close.
         if !self.core.post.announce_sleep() && !self.core.post.is_blocked() {
             return Ok(false);
         }
@@ -265,8 +265,6 @@ impl<D: Driver, A: App> Shard<D, A> {
         let accept = core.wants_accept();
         if accept && !core.accepting {
             core.accepting = true;
-            // A pause that is over is no deadline any more: the shard would never sleep again.
-            core.deadlines.resume_accept();
             self.driver.accept_start();
         } else if !accept && core.accepting && !core.accept_stop_submitted {
             core.accept_stop_submitted = true;

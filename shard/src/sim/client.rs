@@ -41,12 +41,6 @@ impl SimClient {
         self.link.borrow().client_readable()
     }
 
-    /// Bytes written that the shard has not received yet.
-    #[must_use]
-    pub fn unreceived(&self) -> usize {
-        self.link.borrow().client_unread_by_server()
-    }
-
     /// Sends FIN after everything written. What the shard sends can still be read.
     pub fn close(&self) {
         self.link.borrow_mut().client_finish();

@@ -260,8 +260,4 @@ impl Link {
     pub(super) fn client_readable(&self) -> usize {
         self.to_client.bytes.len()
     }
-
-    pub(super) fn client_unread_by_server(&self) -> usize {
-        self.to_server.bytes.len()
-    }
 }

@@ -12,9 +12,9 @@ impl Random {
     /// The generator of a seed. Seeds that differ in one bit give unrelated numbers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut counter = seed;
+        let mut filling = crate::random::Random::new(seed);
         Self {
-            state: std::array::from_fn(|_| split_mix(&mut counter)),
+            state: std::array::from_fn(|_| filling.next()),
         }
     }
 
@@ -91,31 +91,9 @@ impl Random {
     }
 }
 
-fn split_mix(counter: &mut u64) -> u64 {
-    *counter = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *counter;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn split_mix_gives_the_published_numbers() {
-        let mut counter = 1_234_567;
-        let numbers: [u64; 3] = std::array::from_fn(|_| split_mix(&mut counter));
-        assert_eq!(
-            numbers,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
-    }
 
     #[test]
     fn numbers_stay_within_their_bounds_and_reach_both_ends() {

@@ -128,11 +128,6 @@ impl SimWebSocket {
         self.send_frame(&SimFrame::whole(Opcode::Text, text.as_bytes()));
     }
 
-    /// Sends a binary message in one frame.
-    pub fn send_binary(&mut self, bytes: &[u8]) {
-        self.send_frame(&SimFrame::whole(Opcode::Binary, bytes));
-    }
-
     /// Sends a ping.
     pub fn send_ping(&mut self, payload: &[u8]) {
         self.send_frame(&SimFrame::whole(Opcode::Ping, payload));
