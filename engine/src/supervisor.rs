@@ -186,7 +186,7 @@ fn make_shard<A: App>(
     shard: ShardId,
 ) -> Result<Shard<RingDriver, A>, FatalError> {
     let driver = RingDriver::new(RingOptions {
-        listener: Arc::clone(&shared.listeners[usize::from(shard)]),
+        listener: Some(Arc::clone(&shared.listeners[usize::from(shard)])),
         table_size: shared.table_size,
         shard,
         peers: Arc::clone(&shared.peers),

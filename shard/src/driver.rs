@@ -110,6 +110,15 @@ pub enum Completion {
         /// The kernel's error number.
         error: Option<i32>,
     },
+    /// A connect has ended: [`RingDriver::connect`](crate::ring::RingDriver::connect), which is no part of [`Driver`],
+    /// so a shard is never told this. After an error the slot is still to be closed.
+    Connected {
+        /// The connection.
+        key: ConnectionKey,
+        /// The kernel's error number where there is one: ECONNREFUSED, ETIMEDOUT, EADDRNOTAVAIL (no port is left between
+        /// the two addresses), ECANCELED (stopped), …
+        result: Result<(), i32>,
+    },
     /// Bytes arrived in a buffer. The shard gives the buffer back with [`Driver::buffer_release`]
     /// exactly once, in the same pass, also when the key is stale.
     Received {

@@ -255,6 +255,8 @@ impl<D: Driver, A: App> Shard<D, A> {
             }
             Completion::ShutDown { key } => core.shut_down(key),
             Completion::Closed { key } => core.closed(key),
+            // A shard connects to nobody, so this answers nothing of it.
+            Completion::Connected { .. } => core.stats.stale_completions.add(1),
             Completion::Woken | Completion::DeadlinePassed => {}
         }
     }

@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::ops::{self, Operation, Tag};
@@ -31,6 +31,9 @@ const PASSING_ERRORS: [i32; 9] = [
     libc::ENETUNREACH,
 ];
 
+/// A descriptor that is never open. Where there is no listener the kernel itself answers EBADF, and accepting ends.
+const NO_LISTENER: RawFd = -1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Multishot,
@@ -56,7 +59,7 @@ struct Address {
 
 /// The state of a shard's accepting.
 pub(super) struct Acceptor {
-    listener: Arc<OwnedFd>,
+    listener: Option<Arc<OwnedFd>>,
     mode: Mode,
     state: State,
     /// A bit for each index in flight.
@@ -68,7 +71,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(listener: Arc<OwnedFd>, with_addresses: bool) -> Self {
+    pub(super) fn new(listener: Option<Arc<OwnedFd>>, with_addresses: bool) -> Self {
         // SAFETY: all zeroes is a valid address of the family AF_UNSPEC.
         let storage = unsafe { std::mem::zeroed() };
         let address = Address { storage, length: 0 };
@@ -86,6 +89,11 @@ impl Acceptor {
                 .map(|_| UnsafeCell::new(address))
                 .collect(),
         }
+    }
+
+    /// Whether connections can be accepted at all.
+    pub(super) const fn has_listener(&self) -> bool {
+        self.listener.is_some()
     }
 
     /// Starts accepting. Does nothing before the last start's `AcceptEnded`.
@@ -175,7 +183,10 @@ impl Acceptor {
 
     fn arm(&mut self, index: u32, queue: &mut Queue) {
         self.in_flight |= 1 << index;
-        let listener = self.listener.as_raw_fd();
+        let listener = self
+            .listener
+            .as_ref()
+            .map_or(NO_LISTENER, AsRawFd::as_raw_fd);
         let Some(cell) = self.addresses.get(index as usize) else {
             queue.push(ops::accept_multishot(listener, index));
             return;
@@ -227,7 +238,8 @@ mod tests {
         let limits = Limits::default();
         let listener = setup::listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap();
         let queue = Queue::new(setup::ring_create(&limits).unwrap());
-        (Acceptor::new(Arc::new(listener), with_addresses), queue)
+        let listener = Some(Arc::new(listener));
+        (Acceptor::new(listener, with_addresses), queue)
     }
 
     #[test]

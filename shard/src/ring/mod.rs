@@ -24,11 +24,13 @@
 mod accept;
 mod buffers;
 mod capabilities;
+mod connect;
 mod ops;
 mod payloads;
 mod peers;
 mod queue;
 mod setup;
+mod socket;
 mod time;
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -47,12 +49,14 @@ use crate::limits::Limits;
 
 use accept::Acceptor;
 use buffers::BufferRing;
+use connect::Targets;
 use ops::{Operation, Tag};
 use payloads::Payloads;
 use queue::Queue;
 use time::Deadline;
 
 pub use capabilities::{Capabilities, Capability};
+pub use connect::ConnectOptions;
 pub use peers::Peers;
 pub use setup::{bound_address, listen, table_size_max};
 
@@ -64,8 +68,9 @@ const DROP_WAIT_MS: u64 = 100;
 
 /// What a driver is made from.
 pub struct RingOptions<'limits> {
-    /// A listening socket, as made by [`listen`]. Shared, as it survives the shard.
-    pub listener: Arc<OwnedFd>,
+    /// A listening socket, as made by [`listen`]. Shared, as it survives the shard. Without one the driver only connects
+    /// ([`RingDriver::connect`]): the slots of its table are the caller's to hand out, and accepting ends at once with EBADF.
+    pub listener: Option<Arc<OwnedFd>>,
     /// Direct descriptors: the most connections that may be open at once. Above [`table_size_max`] set-up fails.
     pub table_size: u32,
     /// Which row of `peers` is this shard's.
@@ -110,6 +115,7 @@ pub struct RingDriver {
     queue: Queue,
     buffers: BufferRing,
     payloads: Payloads,
+    targets: Targets,
     acceptor: Acceptor,
     deadline: Deadline,
     clock: Clock,
@@ -160,6 +166,7 @@ impl RingDriver {
             queue: Queue::new(ring),
             buffers,
             payloads: Payloads::new(),
+            targets: Targets::default(),
             acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
             deadline: Deadline::new(),
             clock: time::clock_read(),
@@ -267,6 +274,10 @@ impl RingDriver {
                 }
                 let result = usize::try_from(result).map_err(|_| -result);
                 completions.push(Completion::Sent { key, result });
+            }
+            Operation::Connect => {
+                let result = if result < 0 { Err(-result) } else { Ok(()) };
+                completions.push(Completion::Connected { key, result });
             }
             Operation::Shutdown => completions.push(Completion::ShutDown { key }),
             Operation::Close => completions.push(Completion::Closed { key }),

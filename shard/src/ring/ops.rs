@@ -14,6 +14,7 @@ use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fd, Fixed, TimeoutFlags, Timespec};
 
+use super::socket::RawAddress;
 use crate::driver::{ConnectionKey, GENERATION_BITS, ShardId, Shutdown};
 use crate::limits::SLOT_BITS;
 
@@ -63,6 +64,8 @@ pub(super) enum Operation {
     Timeout = 9,
     /// The request to move the deadline's timer. Its own outcome is of no consequence.
     TimeoutUpdate = 10,
+    /// A connect.
+    Connect = 11,
 }
 
 impl Operation {
@@ -78,6 +81,7 @@ impl Operation {
             8 => Self::Woken,
             9 => Self::Timeout,
             10 => Self::TimeoutUpdate,
+            11 => Self::Connect,
             _ => return None,
         })
     }
@@ -218,6 +222,14 @@ pub(super) fn accept_once(
         .user_data(Tag::ring(Operation::Accept, index).encode())
 }
 
+/// Connects the socket in the key's slot. The address stays valid until the submission: the kernel copies it then
+/// (IORING_FEAT_SUBMIT_STABLE of io_uring_setup(2), in every kernel that is supported).
+pub(super) fn connect(key: ConnectionKey, address: &RawAddress) -> Entry {
+    opcode::Connect::new(Fixed(key.slot), address.as_ptr(), address.length())
+        .build()
+        .user_data(Tag::connection(Operation::Connect, key).encode())
+}
+
 /// Sends a payload. Its bytes stay valid until the completion.
 pub(super) fn send(key: ConnectionKey, payload: &[u8], index: u32) -> Entry {
     let tag = Tag {
@@ -261,7 +273,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn operations() -> impl Strategy<Value = Operation> {
-        (1_u64..=10).prop_map(|bits| Operation::decode(bits).unwrap())
+        (1_u64..=11).prop_map(|bits| Operation::decode(bits).unwrap())
     }
 
     proptest! {
@@ -282,7 +294,7 @@ mod tests {
                 prop_assert_eq!(tag.encode(), user_data);
             } else {
                 let bits = user_data >> OPERATION_SHIFT;
-                prop_assert!(bits == 0 || bits > 10);
+                prop_assert!(bits == 0 || bits > 11);
             }
         }
     }

@@ -19,7 +19,8 @@ const ENTERS_MAX: usize = 16;
 pub(super) struct Queue {
     ring: IoUring,
     /// What did not fit even after a submission. Bounded by what callers may have in flight: four
-    /// operations a connection (receive, its stop, send or shutdown, close) and a few for the shard.
+    /// operations a connection (receive, its stop, send or shutdown, close; before those a connect and its stop)
+    /// and a few for the shard.
     backlog: VecDeque<squeue::Entry>,
     /// Counts submissions: what was queued under an earlier number is with the kernel.
     submission: u64,

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use io_uring::IoUring;
 
 use super::buffers::BufferRing;
+use super::socket;
 use crate::error::FatalError;
 use crate::limits::{Limits, SLOT_BITS};
 
@@ -68,28 +69,20 @@ pub(super) fn register(
 /// # Errors
 /// The kernel's answer, such as EADDRINUSE or EACCES.
 pub fn listen(address: SocketAddr, limits: &Limits) -> io::Result<OwnedFd> {
-    let family = match address {
-        SocketAddr::V4(_) => libc::AF_INET,
-        SocketAddr::V6(_) => libc::AF_INET6,
-    };
-    // SAFETY: the call takes no memory.
-    let raw = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if raw < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new, valid and owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    option_set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    option_set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-    option_set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    let socket = socket::create(address)?;
+    socket::option_set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    socket::option_set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    socket::option_set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     if limits.socket_send_bytes > 0 {
         // The table of limits bounds it to 1 GiB.
         let bytes = limits.socket_send_bytes as libc::c_int;
-        option_set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)?;
+        socket::option_set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)?;
     }
-    bind(&socket, address)?;
+    socket::bind(&socket, address)?;
     // SAFETY: the call takes no memory.
-    checked(unsafe { libc::listen(socket.as_raw_fd(), limits.backlog_max as libc::c_int) })?;
+    socket::checked(unsafe {
+        libc::listen(socket.as_raw_fd(), limits.backlog_max as libc::c_int)
+    })?;
     Ok(socket)
 }
 
@@ -117,65 +110,6 @@ fn descriptors_soft_limit() -> u64 {
     // SAFETY: the pointer is to a live structure. The call cannot fail for a known resource.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     limit.rlim_cur
-}
-
-fn option_set(socket: &OwnedFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the value is a live integer and its size is given.
-    checked(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    })
-}
-
-fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    match address {
-        SocketAddr::V4(address) => bind_raw(
-            socket,
-            &libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from(*address.ip()).to_be(),
-                },
-                sin_zero: [0; 8],
-            },
-        ),
-        SocketAddr::V6(address) => bind_raw(
-            socket,
-            &libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: address.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: address.ip().octets(),
-                },
-                sin6_scope_id: address.scope_id(),
-            },
-        ),
-    }
-}
-
-fn bind_raw<A>(socket: &OwnedFd, address: &A) -> io::Result<()> {
-    // SAFETY: the pointer is to a live socket address and its size is given.
-    checked(unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const *address).cast(),
-            size_of::<A>() as libc::socklen_t,
-        )
-    })
-}
-
-fn checked(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// What the kernel refused, with what the operator can do about it.

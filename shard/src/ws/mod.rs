@@ -3,6 +3,7 @@
 //! The caller owns the socket. It gives the bytes that arrived to [`Session::next`] and gets events
 //! back, one at a time, until the bytes are used up; what is to be sent it builds with
 //! [`handshake::response`], [`Rejection::response`], [`Refusal::response`] and the functions of [`frame`].
+//! A client opens its connection with [`handshake::client`] and reads and writes frames with [`frame`] alone.
 //!
 //! ```
 //! use shardcast_shard::ws::{Incoming, Input, Session, SessionLimits, frame, handshake};

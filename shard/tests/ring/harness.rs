@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -63,34 +63,44 @@ pub(crate) fn small_limits() -> Limits {
 
 pub(crate) struct Harness {
     pub(crate) driver: RingDriver,
+    /// Where the driver listens, or what it connects to.
     pub(crate) address: SocketAddr,
     pub(crate) peers: Arc<Peers>,
     pub(crate) reported: VecDeque<Completion>,
 }
 
 impl Harness {
-    /// `None`, with the reason printed, where the kernel lacks what is needed.
+    /// A driver that listens. `None`, with the reason printed, where the kernel lacks what is needed.
     pub(crate) fn new(setup: &Setup) -> Option<Self> {
         is_supported().then(|| {
             let listener = listen("127.0.0.1:0".parse().unwrap(), &setup.limits).unwrap();
             let address = bound_address(&listener).unwrap();
-            let peers = Arc::new(Peers::new(2).unwrap());
-            let driver = RingDriver::new(RingOptions {
-                listener: Arc::new(listener),
-                table_size: setup.table_size,
-                shard: 0,
-                peers: Arc::clone(&peers),
-                accept_with_addresses: setup.with_addresses,
-                limits: &setup.limits,
-            })
-            .unwrap();
-            Self {
-                driver,
-                address,
-                peers,
-                reported: VecDeque::new(),
-            }
+            Self::with_listener(Some(listener), address, setup)
         })
+    }
+
+    /// A driver that only connects. `None` as above.
+    pub(crate) fn connecting(target: SocketAddr, setup: &Setup) -> Option<Self> {
+        is_supported().then(|| Self::with_listener(None, target, setup))
+    }
+
+    fn with_listener(listener: Option<OwnedFd>, address: SocketAddr, setup: &Setup) -> Self {
+        let peers = Arc::new(Peers::new(2).unwrap());
+        let driver = RingDriver::new(RingOptions {
+            listener: listener.map(Arc::new),
+            table_size: setup.table_size,
+            shard: 0,
+            peers: Arc::clone(&peers),
+            accept_with_addresses: setup.with_addresses,
+            limits: &setup.limits,
+        })
+        .unwrap();
+        Self {
+            driver,
+            address,
+            peers,
+            reported: VecDeque::new(),
+        }
     }
 
     /// One pass that waits for `timeout` at the most.
@@ -147,6 +157,14 @@ impl Harness {
         let client = client(self.address);
         let key = self.accepted();
         (client, key)
+    }
+
+    /// How the connect of a key has ended.
+    pub(crate) fn connected(&mut self, of: ConnectionKey) -> Result<(), i32> {
+        self.until("connected", |completion| match completion {
+            Completion::Connected { key, result } if *key == of => Some(*result),
+            _ => None,
+        })
     }
 
     pub(crate) fn accept_ended(&mut self) -> Option<i32> {

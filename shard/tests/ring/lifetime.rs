@@ -33,7 +33,7 @@ fn a_table_beyond_the_limit_is_refused_with_a_remedy() {
     let listener = Arc::new(listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap());
     for table_size in [table_size_max() + 1, 0, u32::MAX] {
         let options = RingOptions {
-            listener: Arc::clone(&listener),
+            listener: Some(Arc::clone(&listener)),
             table_size,
             shard: 0,
             peers: Arc::clone(&peers),
@@ -59,7 +59,7 @@ fn one_driver_runs_for_a_shard_at_a_time() {
     let limits = small_limits();
     let listener = Arc::new(listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap());
     let options = |shard| RingOptions {
-        listener: Arc::clone(&listener),
+        listener: Some(Arc::clone(&listener)),
         table_size: 4,
         shard,
         peers: Arc::clone(&harness.peers),
@@ -115,7 +115,7 @@ fn a_driver_made_again_on_the_same_listener_serves_on() {
     let address = shardcast_shard::ring::bound_address(&listener).unwrap();
     for _ in 0..5 {
         let driver = RingDriver::new(RingOptions {
-            listener: Arc::clone(&listener),
+            listener: Some(Arc::clone(&listener)),
             table_size: 4,
             shard: 0,
             peers: Arc::clone(&peers),

@@ -10,6 +10,7 @@
 )]
 
 mod accept;
+mod connect;
 mod harness;
 mod lifetime;
 mod receive;

@@ -15,7 +15,9 @@ use crate::harness::{
 fn shard(shard: ShardId, peers: &Arc<Peers>) -> RingDriver {
     let limits = small_limits();
     RingDriver::new(RingOptions {
-        listener: Arc::new(listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap()),
+        listener: Some(Arc::new(
+            listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap(),
+        )),
         table_size: 16,
         shard,
         peers: Arc::clone(peers),

@@ -152,7 +152,7 @@ impl Server {
                 let served = self.served.remove(&key.slot).unwrap();
                 self.ended.push((served.received, !served.failed));
             }
-            Completion::Woken | Completion::DeadlinePassed => {
+            Completion::Woken | Completion::DeadlinePassed | Completion::Connected { .. } => {
                 panic!("nobody asked: {completion:?}")
             }
         }

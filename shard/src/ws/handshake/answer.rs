@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use tungstenite::handshake::derive_accept_key;
 
+use super::headers;
 use super::request::UpgradeRequest;
 
 /// The 101 that opens the session.
@@ -17,14 +18,14 @@ pub fn response(request: &UpgradeRequest<'_>, protocol: Option<&str>) -> Bytes {
     answer.push_str(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     );
-    push_header(
+    headers::push(
         &mut answer,
         "Sec-WebSocket-Accept",
         &derive_accept_key(request.key().as_bytes()),
     );
     let chosen = protocol.and_then(|chosen| request.protocols().find(|offered| *offered == chosen));
     if let Some(chosen) = chosen.filter(|chosen| is_token(chosen)) {
-        push_header(&mut answer, "Sec-WebSocket-Protocol", chosen);
+        headers::push(&mut answer, "Sec-WebSocket-Protocol", chosen);
     }
     answer.push_str("\r\n");
     Bytes::from(answer)
@@ -188,24 +189,17 @@ impl Refusal {
 fn error_answer((code, reason): (u16, &str), headers: &[(&str, &str)], text: &str) -> Bytes {
     let mut answer = String::with_capacity(256 + text.len());
     answer.push_str(&format!("HTTP/1.1 {code} {reason}\r\n"));
-    push_header(&mut answer, "Connection", "close");
+    headers::push(&mut answer, "Connection", "close");
     for (name, value) in headers {
-        push_header(&mut answer, name, value);
+        headers::push(&mut answer, name, value);
     }
-    push_header(&mut answer, "Content-Type", "text/plain; charset=utf-8");
+    headers::push(&mut answer, "Content-Type", "text/plain; charset=utf-8");
     let length = text.len() + "\n".len();
-    push_header(&mut answer, "Content-Length", &length.to_string());
+    headers::push(&mut answer, "Content-Length", &length.to_string());
     answer.push_str("\r\n");
     answer.push_str(text);
     answer.push('\n');
     Bytes::from(answer)
-}
-
-fn push_header(answer: &mut String, name: &str, value: &str) {
-    answer.push_str(name);
-    answer.push_str(": ");
-    answer.push_str(value);
-    answer.push_str("\r\n");
 }
 
 /// Whether the value is a token of HTTP (RFC 9110 §5.6.2), as a subprotocol's name must be.

@@ -1,6 +1,8 @@
-//! The opening handshake (RFC 6455 §4.2): from a client's request to the server's answer.
+//! The opening handshake (RFC 6455 §4.2): from a client's request to the server's answer. [`client`] is its other side.
 
 mod answer;
+pub mod client;
+mod headers;
 mod request;
 
 pub use answer::{Refusal, RefusalStatus, Rejection, response};
@@ -9,7 +11,7 @@ pub use request::UpgradeRequest;
 use super::decoder::{self, Partial};
 use super::input::Input;
 
-/// What ends the head of a request.
+/// What ends the head of a request or response.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Where the whole head of a request lies.

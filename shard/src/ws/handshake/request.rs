@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::Rejection;
+use super::headers::{has_token, single, tokens, values};
 
 /// Characters of a `Sec-WebSocket-Key`: 16 bytes in base64, padded.
 const KEY_LENGTH: usize = 24;
@@ -126,44 +127,6 @@ impl<'a> UpgradeRequest<'a> {
     pub fn key(&self) -> &'a str {
         self.key
     }
-}
-
-/// The values of all headers called `name`; `None` stands for one that is not UTF-8.
-fn values<'a>(
-    headers: &[httparse::Header<'a>],
-    name: &str,
-) -> impl Iterator<Item = Option<&'a str>> {
-    headers
-        .iter()
-        .filter(move |header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| std::str::from_utf8(header.value).ok().map(trim))
-}
-
-/// The value of the header called `name`, when there is exactly one.
-fn single<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
-    let mut values = values(headers, name);
-    match (values.next(), values.next()) {
-        (Some(value), None) => value,
-        _ => None,
-    }
-}
-
-/// The members of a comma-separated list, which may be spread over several headers (RFC 9110 §5.6.1).
-fn tokens<'a>(headers: &[httparse::Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
-    values(headers, name)
-        .flatten()
-        .flat_map(|value| value.split(','))
-        .map(trim)
-        .filter(|token| !token.is_empty())
-}
-
-fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
-    tokens(headers, name).any(|candidate| candidate.eq_ignore_ascii_case(token))
-}
-
-/// Optional white space of HTTP is spaces and tabs.
-fn trim(value: &str) -> &str {
-    value.trim_matches([' ', '\t'])
 }
 
 /// The path and query of a request target in origin form, or in the absolute form that RFC 6455 §4.2.1 permits too.

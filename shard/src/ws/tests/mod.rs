@@ -1,6 +1,7 @@
 //! A session as its caller sees it: rules by table, splits and an oracle by property.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod client;
 mod frames;
 mod handshakes;
 mod memory;
