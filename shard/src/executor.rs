@@ -8,6 +8,7 @@ use std::any::Any;
 use std::io::ErrorKind;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -22,6 +23,18 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 
 /// Entries of the executor's own rings.
 const RING_DEPTH: usize = 64;
+
+/// After how long the executor takes a task queue off the core: in effect never, as a shard has it to itself.
+///
+/// It is no matter of taste. glommio 0.9 goes to sleep over a task that is ready to run when this timer has expired before it has run
+/// the first one (`LocalExecutor::run_task_queues` then answers that nothing ran). Its default is 100 ms, which a thread that
+/// waits for its core can easily exceed at that point: on a machine with more shards than cores, one after the other fell asleep for
+/// good, and with them all who had mail for them.
+///
+/// The same happens on any other completion in glommio's latency ring at that point: a wake from another thread (its blocking pool,
+/// its channels between executors), a socket of its own, or [`RING_DEPTH`] completions of files between two looks at them. A shard causes none of
+/// these, and none may come to its executor before it has the correction, <https://github.com/glommio/glommio/pull/53>.
+const PREEMPTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a shard on the calling thread, pinned to `core`, until it is told to stop. `make` is called on the thread, because a ring belongs
 /// to the thread that made it; `started` is called after the first pass, when the shard accepts.
@@ -45,6 +58,7 @@ fn run_on<A: App>(
         .name(&format!("core-{core}"))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPTION)
         .make()
         .map_err(|error| FatalError::Executor {
             core,
@@ -95,8 +109,8 @@ async fn until_stopped<A: App>(
     loop {
         match tick(shard)? {
             Progress::Stopped => return Ok(()),
-            // Gives the executor's other tasks their turn when the shard has had its time.
-            Progress::Busy => glommio::yield_if_needed().await,
+            // The executor has no other task that would need a turn.
+            Progress::Busy => {}
             Progress::Idle { until_us } => {
                 if shard.fall_asleep(until_us)? {
                     wait(bell, core).await?;

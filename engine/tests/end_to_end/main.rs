@@ -26,3 +26,4 @@ mod presence;
 mod rooms;
 mod shutdown;
 mod slow;
+mod stops;

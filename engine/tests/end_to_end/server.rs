@@ -112,11 +112,25 @@ impl Server {
     }
 
     /// Asks it to end, as an operator or a service manager would.
-    #[allow(unsafe_code)]
     pub(crate) fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Takes all of its threads off their cores, wherever they are, until `proceed`.
+    pub(crate) fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Ends a `stop`.
+    pub(crate) fn proceed(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    #[allow(unsafe_code)]
+    fn signal(&self, signal: libc::c_int) {
         let pid = i32::try_from(self.pid()).expect("process ids fit");
         // SAFETY: `kill` touches no memory, and the child has not been waited for, so the id is still its own.
-        let outcome = unsafe { libc::kill(pid, libc::SIGTERM) };
+        let outcome = unsafe { libc::kill(pid, signal) };
         assert_eq!(outcome, 0, "cannot signal the server");
     }
 
