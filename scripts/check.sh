@@ -17,7 +17,7 @@ Usage: scripts/check.sh [--quick | --full | --help]
 
   (nothing)  formatting, lints, unit and integration tests, interleavings, documentation, end-to-end tests
   --quick    formatting, lints and the unit tests: what to run while writing
-  --full     the same as without an option, then all tests once more in the release profile
+  --full     the same as without an option, then all tests once more in the release profile, and those of the peers in Rust
 
 Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js and a C compiler
 is installed with apt-get where this runs as root, and named otherwise.
@@ -122,6 +122,13 @@ test_all() {
     cargo test --workspace "$@"
 }
 
+# The servers to compare with, as far as they are written in Rust: a workspace of their own.
+test_peers() {
+    say "Peers"
+    cargo clippy --manifest-path bench/peers/rust/Cargo.toml --all-targets -- -D warnings
+    cargo test --manifest-path bench/peers/rust/Cargo.toml
+}
+
 # Every interleaving of the sleep and wake handshake. Its own target directory: the flag rebuilds every crate.
 test_interleavings() {
     say "Interleavings of the mailboxes"
@@ -170,6 +177,7 @@ main() {
     check_documentation
     if [[ $mode == full ]]; then
         test_all --release
+        test_peers
     fi
     say "Everything holds"
 }
