@@ -107,39 +107,43 @@ impl Protocol {
 
     /// Writes a message to all members of a room, with the payload of `size` bytes that `stamp` begins.
     pub fn broadcast(self, room: &str, stamp: Stamp, size: usize, out: &mut Vec<u8>) {
-        match self {
-            Self::Shardcast => {
-                push(
-                    out,
-                    &[r#"{"type":"message","room":""#, room, r#"","content":""#],
-                );
-                stamp.write(size, out);
-                push(out, &["\"}"]);
-            }
-            Self::Plain => {
-                push(out, &["send ", room, " "]);
-                stamp.write(size, out);
-            }
-            Self::Echo => stamp.write(size, out),
-        }
+        self.publish(
+            [r#"{"type":"message","room":""#, "send "],
+            room,
+            stamp,
+            size,
+            out,
+        );
     }
 
     /// Writes a message to one user. With [`Protocol::Echo`] it comes back to the sender.
     pub fn direct(self, user: &str, stamp: Stamp, size: usize, out: &mut Vec<u8>) {
+        self.publish(
+            [r#"{"type":"direct","to":""#, "direct "],
+            user,
+            stamp,
+            size,
+            out,
+        );
+    }
+
+    /// Writes a message to a name, after what stands before that in JSON and in words.
+    fn publish(
+        self,
+        [json, word]: [&str; 2],
+        name: &str,
+        stamp: Stamp,
+        size: usize,
+        out: &mut Vec<u8>,
+    ) {
         match self {
-            Self::Shardcast => {
-                push(
-                    out,
-                    &[r#"{"type":"direct","to":""#, user, r#"","content":""#],
-                );
-                stamp.write(size, out);
-                push(out, &["\"}"]);
-            }
-            Self::Plain => {
-                push(out, &["direct ", user, " "]);
-                stamp.write(size, out);
-            }
-            Self::Echo => stamp.write(size, out),
+            Self::Shardcast => push(out, &[json, name, r#"","content":""#]),
+            Self::Plain => push(out, &[word, name, " "]),
+            Self::Echo => {}
+        }
+        stamp.write(size, out);
+        if self == Self::Shardcast {
+            push(out, &["\"}"]);
         }
     }
 

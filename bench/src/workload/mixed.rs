@@ -5,6 +5,7 @@ use clap::Args;
 use super::{RoomOptions, payload};
 use crate::generator::Mix;
 use crate::options::{self, Common};
+use crate::result::Fact;
 use crate::run::{Finished, Load, Run, RunError};
 
 /// Options of `mixed`.
@@ -36,7 +37,13 @@ pub fn run(common: &Common, options: &MixedOptions) -> Result<Finished, RunError
         publishers: options.room_size,
         payload: options.payload,
     };
-    let mut run = Run::start("mixed", common, options.connections.into(), rooms.facts())?;
+    let mut facts = rooms.facts();
+    facts.retain(|fact| fact.name != "messages to each room");
+    facts.push(Fact::new(
+        "messages on each connection",
+        format!("{} a second", options.rate),
+    ));
+    let mut run = Run::start("mixed", common, options.connections.into(), facts)?;
     run.result
         .notes
         .push("Half of the messages go to the room, half to one user elsewhere.".to_owned());
