@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::io::ErrorKind;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -141,9 +141,8 @@ async fn wait(bell: &BufferedFile, core: usize) -> Result<(), FatalError> {
     unsafe_code,
     reason = "glommio takes a foreign descriptor only this way"
 )]
-fn bell(eventfd: RawFd) -> std::io::Result<BufferedFile> {
-    // SAFETY: the driver, which outlives this call, keeps the descriptor open.
-    let own = unsafe { BorrowedFd::borrow_raw(eventfd) }.try_clone_to_owned()?;
+fn bell(eventfd: BorrowedFd<'_>) -> std::io::Result<BufferedFile> {
+    let own = eventfd.try_clone_to_owned()?;
     // SAFETY: the descriptor is open, and its ownership is given away here.
     Ok(unsafe { BufferedFile::from_raw_fd(own.into_raw_fd()) })
 }

@@ -47,7 +47,9 @@ impl ConfinedChild {
 impl Drop for ConfinedChild {
     fn drop(&mut self) {
         if let Ok(group) = libc::pid_t::try_from(self.leader.id()) {
-            // SAFETY: killpg(2) takes two numbers. The group is the one that `spawn` made; an empty one is an error without effect.
+            // SAFETY: killpg(2) takes two numbers. The group is the one that `spawn` made: while it has a member, the kernel gives its number
+            // to nobody else. An empty one is an error without effect, as the kernel has handed out all other numbers before it comes
+            // to this one again.
             unsafe {
                 libc::killpg(group, libc::SIGKILL);
             }

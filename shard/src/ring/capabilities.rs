@@ -59,14 +59,15 @@ impl Capabilities {
             completions_max: 64,
             ..Limits::default()
         };
-        // Declared after the ring, so that it is unmapped first: nothing was submitted, so nobody minds.
         let mut buffers = BufferRing::new(8, 512)
             .map_err(|source| setup::refused("mapping receive buffers", source))?;
+        // SAFETY: nothing is ever submitted on this ring.
+        let registered = unsafe { buffers.register(&ring) };
         Ok(Self {
             kernel: kernel_release(),
             deferred_work: setup::ring_create(&limits).is_ok(),
             direct_descriptors: ring.submitter().register_files_sparse(1).is_ok(),
-            buffer_ring: buffers.register(&ring).is_ok(),
+            buffer_ring: registered.is_ok(),
             // Multishot is a flag of an older operation, which no probe shows; these two came with the same kernels.
             multishot_receive: probe.is_supported(opcode::SendZc::CODE),
             multishot_accept: probe.is_supported(opcode::Socket::CODE),

@@ -9,10 +9,14 @@
 //! What holds here:
 //!
 //! * **One thread.** The ring belongs to the thread that made it (`SINGLE_ISSUER`), so a driver is not `Send`.
-//! * **The kernel works when asked.** With `DEFER_TASKRUN` it reads and writes this process's memory only
-//!   inside `io_uring_enter`, which is called with the driver borrowed exclusively. (A shutdown runs on a worker
-//!   thread of the kernel; it names no memory.) Every `unsafe` block below leans on this.
-//! * **Memory outlives the ring.** Buffers, payloads and addresses are fields after the queue and so dropped after it.
+//! * **The kernel works when asked**, but for its worker threads. With `DEFER_TASKRUN` it receives into this process's memory, and reads
+//!   and writes the queues, only inside `io_uring_enter`, which is called with the driver borrowed exclusively. A worker thread
+//!   runs every shutdown, which names no memory, and takes over a send or a one-shot accept that did not
+//!   get done in 128 attempts (a peer with a tiny window can bring that about), or at once when the kernel is short of memory. So a payload and an accept's address are the kernel's
+//!   until the completion. Multishot operations are never given to a worker.
+//! * **What the kernel has is not freed.** Buffers, payloads and addresses stay until the last completion of each operation that
+//!   names them. A driver that is dropped waits for those; what does not come in time is leaked. Every `unsafe` block below leans on
+//!   these two.
 //! * **Every answer comes from the operation itself.** A cancel's own completion is ignored, so a stop that
 //!   comes too late can neither lose nor double an answer.
 //! * **Nothing queued is slept upon.** A pass that must leave work behind signals its own eventfd.
@@ -33,9 +37,10 @@ mod setup;
 mod socket;
 mod time;
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Timespec};
@@ -63,8 +68,9 @@ pub use setup::{bound_address, listen, table_size_max};
 /// How often a pass fetches completions that found no room in the queue. Each time fetches a whole queue of them.
 const OVERFLOW_FETCHES_MAX: usize = 8;
 
-/// How long a driver that is dropped waits for its operations to end. They end at once unless the machine is overloaded.
-const DROP_WAIT_MS: u64 = 100;
+/// How long a driver that is dropped waits for its operations to end. They end at once unless the machine is overloaded or a worker
+/// thread of the kernel is in the middle of a large send to a fast reader.
+const DROP_WAIT: Duration = Duration::from_millis(100);
 
 /// What a driver is made from.
 pub struct RingOptions<'limits> {
@@ -107,13 +113,20 @@ pub struct RingCounters {
     pub accept_downgrades: u64,
 }
 
-/// The driver of one shard. Made and used on the shard's thread.
+/// The driver of one shard. Made and used on the shard's thread, which the compiler sees to:
 ///
-/// The order of fields matters: the queue is dropped first, and with it the ring, so that the kernel is
-/// done with all memory below it.
+/// ```compile_fail,E0277
+/// fn on_any_thread<T: Send>() {}
+/// on_any_thread::<shardcast_shard::ring::RingDriver>();
+/// ```
+///
+/// The order of fields matters little: the end of the ring does not wait for the kernel. What it may still use is seen to
+/// in `drop`. A driver that is forgotten leaks all of it, which harms nobody.
 pub struct RingDriver {
     queue: Queue,
     buffers: BufferRing,
+    /// Receives that have not reported their end: while there are any, the kernel may write to the buffers.
+    receives: usize,
     payloads: Payloads,
     targets: Targets,
     acceptor: Acceptor,
@@ -123,7 +136,7 @@ pub struct RingDriver {
     batch: Vec<cqueue::Entry>,
     shard: ShardId,
     peers: Arc<Peers>,
-    eventfd: RawFd,
+    eventfd: Arc<File>,
     /// Whether the kernel can send messages between rings.
     messages: bool,
     /// For each shard the submission that carries the last wake, plus one.
@@ -142,7 +155,7 @@ impl RingDriver {
             limits,
             ..
         } = options;
-        let Some(eventfd) = peers.eventfd(shard) else {
+        let Some(eventfd) = peers.eventfd_shared(shard) else {
             let source = std::io::Error::from_raw_os_error(libc::EINVAL);
             return Err(setup::refused("looking up the shard's eventfd", source));
         };
@@ -154,7 +167,9 @@ impl RingDriver {
         let mut buffers = BufferRing::new(count, bytes)
             .map_err(|source| setup::refused("mapping receive buffers", source))?;
         let ring = setup::ring_create(limits)?;
-        setup::register(&ring, options.table_size, eventfd, &mut buffers)?;
+        // SAFETY: the driver drops the buffers, and leaks them where a receive has not ended (`Drop`). Where set-up fails
+        // nothing has been submitted.
+        unsafe { setup::register(&ring, options.table_size, eventfd.as_fd(), &mut buffers) }?;
         let mut probe = Probe::new();
         ring.submitter()
             .register_probe(&mut probe)
@@ -165,6 +180,7 @@ impl RingDriver {
         Ok(Self {
             queue: Queue::new(ring),
             buffers,
+            receives: 0,
             payloads: Payloads::new(),
             targets: Targets::default(),
             acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
@@ -181,10 +197,10 @@ impl RingDriver {
 
     /// The descriptor that becomes readable when something has completed or the shard is woken. Reading it (8
     /// bytes, it blocks) resets it; do so before a pass, never between a pass and a sleep, as a pass may leave
-    /// work behind and signals it here. Valid as long as the table of peers.
+    /// work behind and signals it here.
     #[must_use]
-    pub const fn eventfd(&self) -> RawFd {
-        self.eventfd
+    pub fn eventfd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
     }
 
     /// What the driver has met since its start.
@@ -298,6 +314,10 @@ impl RingDriver {
         completions: &mut Vec<Completion>,
     ) -> bool {
         let result = entry.result();
+        if !cqueue::more(entry.flags()) {
+            debug_assert!(self.receives > 0, "a receive ends once");
+            self.receives = self.receives.saturating_sub(1);
+        }
         if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
             if !self.buffers.lend(buffer) {
                 return false;
@@ -331,6 +351,52 @@ impl RingDriver {
         true
     }
 
+    /// Whether the kernel may still read or write memory of this driver.
+    fn is_used_by_kernel(&self) -> bool {
+        self.receives > 0 || self.acceptor.addresses_in_flight() || self.payloads.in_flight() > 0
+    }
+
+    /// Cancels all operations and runs them to their ends. `false` if some have not ended by the time that there is.
+    ///
+    /// The cancel itself does not wait: it only knocks at a worker thread, which looks up when the send that it runs would wait.
+    fn operations_end(&mut self) -> bool {
+        let deadline = Instant::now() + DROP_WAIT;
+        let submitter = self.queue.ring().submitter();
+        let wait = Timespec::from(DROP_WAIT);
+        let cancelled = submitter.register_sync_cancel(Some(wait), CancelBuilder::any());
+        let mut unheard = Vec::new();
+        loop {
+            self.reap(&mut unheard);
+            unheard.clear();
+            if !self.is_used_by_kernel() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.queue.wait(left).is_err() {
+                tracing::debug!(shard = self.shard, ?cancelled, "operations have not ended");
+                return false;
+            }
+        }
+    }
+
+    /// Leaks what the kernel may still use.
+    fn leak(&mut self) {
+        tracing::warn!(
+            shard = self.shard,
+            receives = self.receives,
+            payloads = self.payloads.in_flight(),
+            addresses = self.acceptor.addresses_in_flight(),
+            "the kernel has not ended all operations of this ring; their memory is never freed"
+        );
+        if self.receives > 0 {
+            self.buffers.leak();
+        }
+        if self.acceptor.addresses_in_flight() {
+            self.acceptor.leak();
+        }
+        self.payloads.leak();
+    }
+
     /// A message did not arrive. The shard may have gone down, and its successor empties its mailboxes first;
     /// or its ring was out of memory, and then the eventfd still wakes it. Writing to that harms neither.
     fn wake_failed(&mut self, shard: u32) {
@@ -361,6 +427,7 @@ impl Driver for RingDriver {
     }
 
     fn receive_start(&mut self, key: ConnectionKey) {
+        self.receives += 1;
         self.queue.push(ops::receive(key));
     }
 
@@ -374,8 +441,8 @@ impl Driver for RingDriver {
     fn send(&mut self, key: ConnectionKey, payload: Bytes) {
         let index = self.payloads.insert(key, payload);
         let entry = ops::send(key, self.payloads.bytes(index), index);
-        // SAFETY: the slab keeps the payload, whose bytes never move, until the completion is reaped; the slab itself
-        // is dropped after the ring.
+        // SAFETY: the slab keeps the payload, whose bytes never move or change, until the completion is reaped, and a
+        // driver leaks it if that has not come by its end.
         unsafe { self.queue.push_pointing(entry) };
     }
 
@@ -428,24 +495,89 @@ impl Drop for RingDriver {
     /// Ends everything in flight and closes every connection before the ring goes.
     ///
     /// The ring's close would do that too, but in its own time. Here what was queued is submitted, so that closes asked
-    /// for happen, and operations are cancelled and run to their end on this thread. Afterwards it enters the ring no more,
-    /// and from then on the kernel touches none of the memory that the fields below the queue hold. A step that fails
-    /// leaves its work to the close.
+    /// for happen, and operations are cancelled and run to their end on this thread. Memory of those that do not end is leaked.
+    /// A step that fails leaves its work to the close.
     fn drop(&mut self) {
         self.peers.ring_down(self.shard);
+        self.acceptor.stop(&mut self.queue);
         let submitted = self.queue.enter();
-        let wait = Timespec::from(Duration::from_millis(DROP_WAIT_MS));
-        let submitter = self.queue.ring().submitter();
-        let cancelled = submitter.register_sync_cancel(Some(wait), CancelBuilder::any());
-        let finished = self.queue.enter();
+        if !self.operations_end() {
+            self.leak();
+        }
         let closed = self.queue.ring().submitter().unregister_files();
-        tracing::debug!(
-            shard = self.shard,
-            ?submitted,
-            ?cancelled,
-            ?finished,
-            ?closed,
-            "ring dropped"
-        );
+        tracing::debug!(shard = self.shard, ?submitted, ?closed, "ring dropped");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn driver() -> Option<RingDriver> {
+        let limits = Limits {
+            receive_buffers_max: 8,
+            ..Limits::default()
+        };
+        let driver = RingDriver::new(RingOptions {
+            listener: None,
+            table_size: 4,
+            shard: 0,
+            peers: Arc::new(Peers::new(1).unwrap()),
+            accept_with_addresses: false,
+            limits: &limits,
+        });
+        match driver {
+            Err(error) => {
+                println!("skipped: {error}");
+                None
+            }
+            Ok(driver) => Some(driver),
+        }
+    }
+
+    fn is_mapped(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().any(|line| {
+            let (from, rest) = line.split_once('-').unwrap();
+            let (to, _) = rest.split_once(' ').unwrap();
+            let bound = |text| usize::from_str_radix(text, 16).unwrap();
+            (bound(from)..bound(to)).contains(&address)
+        })
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no rings")]
+    fn what_the_kernel_has_not_given_back_is_never_freed() {
+        let Some(mut driver) = driver() else {
+            return;
+        };
+        // A send and a receive that the kernel never ends, as it never heard of them.
+        let payload = Bytes::from(vec![1; 100]);
+        let key = ConnectionKey::new(1, 1);
+        driver.payloads.insert(key, payload.clone());
+        driver.receives = 1;
+        let buffer = driver.buffers.address();
+        drop(driver);
+        assert!(!payload.is_unique());
+        assert!(is_mapped(buffer));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no rings")]
+    fn nothing_is_leaked_where_everything_has_ended() {
+        let Some(mut driver) = driver() else {
+            return;
+        };
+        // Both fail, as the slot is empty, and nobody hears of it.
+        let payload = Bytes::from(vec![1; 100]);
+        let key = ConnectionKey::new(1, 1);
+        driver.send(key, payload.clone());
+        driver.receive_start(key);
+        assert!(driver.is_used_by_kernel());
+        driver.operations_end();
+        assert!(!driver.is_used_by_kernel());
+        drop(driver);
+        assert!(payload.is_unique());
     }
 }

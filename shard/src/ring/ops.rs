@@ -37,8 +37,12 @@ const _: () = assert!(
 const RECEIVE_POLL_FIRST: u16 = 1 << 0;
 /// `IORING_RECV_MULTISHOT` of `linux/io_uring.h`: one submission, many completions.
 const RECEIVE_MULTISHOT: u16 = 1 << 1;
-/// The most bytes that the kernel moves in one call (`MAX_RW_COUNT`); it shortens anything longer.
-const SEND_BYTES_MAX: usize = 0x7fff_f000;
+/// The most bytes of one send; of a longer payload the rest is left to the caller.
+///
+/// A send that is not done after 128 attempts is given to a worker thread of the kernel, where it blocks (`APOLL_MAX_RETRY` of
+/// io_uring/poll.c). An attempt is made when a third of the socket's send buffer is free, 5 KiB at the least by default, so
+/// a send of this size gets done in 50, unless the peer keeps its window tiny on purpose.
+const SEND_BYTES_MAX: usize = 256 << 10;
 
 /// What was asked for. Numbers from 1, so that a zeroed completion is none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +241,7 @@ pub(super) fn send(key: ConnectionKey, payload: &[u8], index: u32) -> Entry {
         key,
         auxiliary: index,
     };
-    // The kernel reports the shortened count, so the caller sends the rest; the cast holds what `min` left.
+    // The caller is told how much was sent and sends the rest; the cast holds what `min` left.
     let length = payload.len().min(SEND_BYTES_MAX) as u32;
     opcode::Send::new(Fixed(key.slot), payload.as_ptr(), length)
         // The kernel goes on until all is sent, and a closed peer is an error, not a signal.

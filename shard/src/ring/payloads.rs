@@ -34,24 +34,20 @@ impl Payloads {
     /// as there are no more slots than that.
     pub(super) fn insert(&mut self, key: ConnectionKey, payload: Bytes) -> u32 {
         let cell = Cell::InFlight { key, payload };
-        if self.free == NONE {
-            let index = self.cells.len();
-            assert!(
-                index < 1 << AUXILIARY_BITS,
-                "at most one send in flight a connection"
-            );
-            self.cells.push(cell);
-            index as u32
-        } else {
-            let index = self.free;
-            let free = std::mem::replace(&mut self.cells[index as usize], cell);
-            self.free = match free {
-                Cell::Free { next } => next,
-                // The list links free cells only; an empty list is the safe end of a broken one.
-                Cell::InFlight { .. } => NONE,
-            };
-            index
+        // Only a free cell is ever overwritten: what is in flight is the kernel's to read, whatever the list says.
+        if let Some(place) = self.cells.get_mut(self.free as usize)
+            && let Cell::Free { next } = *place
+        {
+            *place = cell;
+            return std::mem::replace(&mut self.free, next);
         }
+        let index = self.cells.len();
+        assert!(
+            index < 1 << AUXILIARY_BITS,
+            "at most one send in flight a connection"
+        );
+        self.cells.push(cell);
+        index as u32
     }
 
     /// The bytes of a payload in flight.
@@ -73,6 +69,20 @@ impl Payloads {
         *cell = Cell::Free { next: self.free };
         self.free = index;
         true
+    }
+
+    /// How many are in flight. Walks all cells.
+    pub(super) fn in_flight(&self) -> usize {
+        self.cells
+            .iter()
+            .filter(|cell| matches!(cell, Cell::InFlight { .. }))
+            .count()
+    }
+
+    /// Gives up what is in flight without ever freeing it.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.cells));
+        self.free = NONE;
     }
 }
 
@@ -109,6 +119,16 @@ mod tests {
         assert!(payloads.remove(index, KEY));
         assert!(!payloads.remove(index, KEY), "already gone");
         assert_eq!(payloads.bytes(index), b"");
+    }
+
+    #[test]
+    fn a_broken_list_costs_a_cell_but_never_a_payload() {
+        let payload = Bytes::from(vec![1_u8; 100]);
+        let mut payloads = Payloads::new();
+        payloads.free = payloads.insert(KEY, payload.clone());
+        assert_eq!(payloads.insert(KEY.next(), Bytes::new()), 1);
+        assert_eq!(payloads.bytes(0), payload);
+        assert_eq!(payloads.in_flight(), 2);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::driver::ShardId;
@@ -12,7 +13,7 @@ use crate::driver::ShardId;
 struct Peer {
     /// Signalled by the shard's ring at each completion and by whoever wakes the shard without a ring.
     /// It outlives the ring, so a wake during a restart ends nowhere bad and is seen by the successor.
-    eventfd: File,
+    eventfd: Arc<File>,
     /// A descriptor number that names the shard's ring while it runs, and the eventfd while it does not.
     ///
     /// Messages are sent to this number, not to the ring's own: that one is closed with the ring and
@@ -46,7 +47,7 @@ impl Peers {
                 let eventfd = unsafe { OwnedFd::from_raw_fd(raw) };
                 Ok(Peer {
                     door: eventfd.try_clone()?,
-                    eventfd: File::from(eventfd),
+                    eventfd: Arc::new(File::from(eventfd)),
                     up: AtomicBool::new(false),
                 })
             })
@@ -72,14 +73,23 @@ impl Peers {
     /// starts. `false` if there is no such shard.
     pub fn wake_from_thread(&self, shard: ShardId) -> bool {
         // A write fails only when the counter is at its end (2^64 - 2), and then the shard is awake.
-        self.peer(shard)
-            .is_some_and(|peer| (&peer.eventfd).write_all(&1_u64.to_ne_bytes()).is_ok())
+        self.peer(shard).is_some_and(|peer| {
+            peer.eventfd
+                .as_ref()
+                .write_all(&1_u64.to_ne_bytes())
+                .is_ok()
+        })
     }
 
-    /// The shard's eventfd, for reading. Valid as long as the table.
+    /// The shard's eventfd, for reading.
     #[must_use]
-    pub fn eventfd(&self, shard: ShardId) -> Option<RawFd> {
-        self.peer(shard).map(|peer| peer.eventfd.as_raw_fd())
+    pub fn eventfd(&self, shard: ShardId) -> Option<BorrowedFd<'_>> {
+        self.peer(shard).map(|peer| peer.eventfd.as_fd())
+    }
+
+    /// The same, for whoever keeps it.
+    pub(super) fn eventfd_shared(&self, shard: ShardId) -> Option<Arc<File>> {
+        self.peer(shard).map(|peer| Arc::clone(&peer.eventfd))
     }
 
     fn peer(&self, shard: ShardId) -> Option<&Peer> {
@@ -119,7 +129,7 @@ impl Peers {
 
 /// Makes `door` name what `target` names, in one step.
 fn redirect(door: &OwnedFd, target: RawFd) -> io::Result<()> {
-    // SAFETY: `door` is owned by the table and keeps its number: it is replaced, not closed.
+    // SAFETY: the call takes no memory. `door` is owned by the table and keeps its number: what it names is replaced.
     let result = unsafe { libc::dup3(target, door.as_raw_fd(), libc::O_CLOEXEC) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -140,11 +150,12 @@ mod tests {
         assert!(peers.wake_from_thread(1));
         assert!(!peers.wake_from_thread(2), "no such shard");
         let mut count = [0; 8];
-        (&peers.peers[1].eventfd).read_exact(&mut count).unwrap();
+        (&*peers.peers[1].eventfd).read_exact(&mut count).unwrap();
         assert_eq!(u64::from_ne_bytes(count), 2);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no rings")]
     fn one_ring_runs_for_a_shard_at_a_time() {
         let peers = Peers::new(1).unwrap();
         let ring = io_uring::IoUring::new(2).unwrap();

@@ -66,8 +66,9 @@ impl Queue {
     /// waits in order and goes with the next pass.
     ///
     /// # Safety
-    /// The memory stays valid until the operation's last completion has been reaped (until its
-    /// submission, for what the kernel copies then), or the ring has been dropped.
+    /// The memory stays valid, and is not written to through Rust's references where the kernel writes, until the operation's last
+    /// completion has been reaped (until its submission, for what the kernel copies then). The end of the ring does not shorten that:
+    /// a worker thread of the kernel may be in the middle of the operation, and the close of a ring does not wait for it.
     pub(super) unsafe fn push_pointing(&mut self, entry: squeue::Entry) {
         if self.backlog.is_empty() {
             if self.try_push(&entry) {

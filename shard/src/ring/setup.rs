@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::IoUring;
 
@@ -10,6 +10,10 @@ use super::buffers::BufferRing;
 use super::socket;
 use crate::error::FatalError;
 use crate::limits::{Limits, SLOT_BITS};
+
+/// The most worker threads of the kernel that may block in operations of one shard at a time. Only peers that hinder their own connection
+/// have any business there, and more of them than this wait for each other. Without the bound each would cost a thread, up to RLIMIT_NPROC.
+const BLOCKED_WORKERS_MAX: u32 = 4;
 
 /// A ring of the sizes that the limits name. To be called on the thread that will use it.
 ///
@@ -42,21 +46,28 @@ pub(super) fn ring_create(limits: &Limits) -> Result<IoUring, FatalError> {
 ///
 /// # Errors
 /// [`FatalError::RingSetup`] with what the operator can do.
-pub(super) fn register(
+///
+/// # Safety
+/// As for [`BufferRing::register`].
+pub(super) unsafe fn register(
     ring: &IoUring,
     table_size: u32,
-    eventfd: RawFd,
+    eventfd: BorrowedFd<'_>,
     buffers: &mut BufferRing,
 ) -> Result<(), FatalError> {
     let submitter = ring.submitter();
     submitter
         .register_files_sparse(table_size)
         .map_err(|source| table_refused(table_size, source))?;
+    // The first number, 0, leaves those as they are that do not block for long: shutdowns.
     submitter
-        .register_eventfd(eventfd)
+        .register_iowq_max_workers(&mut [0, BLOCKED_WORKERS_MAX])
+        .map_err(|source| refused("bounding the kernel's worker threads", source))?;
+    submitter
+        .register_eventfd(eventfd.as_raw_fd())
         .map_err(|source| refused("registering the eventfd", source))?;
-    buffers
-        .register(ring)
+    // SAFETY: the caller promises it.
+    unsafe { buffers.register(ring) }
         .map_err(|source| refused("registering the buffer ring", source))
 }
 
@@ -166,6 +177,7 @@ mod tests {
     use std::net::TcpStream;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket options")]
     fn accepted_sockets_inherit_the_listeners_options() {
         let limits = Limits {
             socket_send_bytes: 65_536,
@@ -188,6 +200,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket options")]
     fn a_port_is_shared_between_listeners() {
         let limits = Limits::default();
         let first = listen("127.0.0.1:0".parse().unwrap(), &limits).unwrap();

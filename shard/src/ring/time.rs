@@ -1,5 +1,7 @@
 //! The clock of a pass, and the one timer that ends a sleep.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use io_uring::types::Timespec;
@@ -14,8 +16,8 @@ pub(super) fn clock_read() -> Clock {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a live timespec. The call cannot fail: the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // SAFETY: the pointer is to a live timespec, which the call fills. It cannot fail: the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -36,8 +38,9 @@ pub(super) struct Deadline {
     wanted_us: Option<u64>,
     /// When the timer in the kernel fires; `None` when there is none.
     armed_us: Option<u64>,
-    /// Read by the kernel when the timer is submitted. Boxed: its address must outlast a move of the driver.
-    time: Box<Timespec>,
+    /// Read by the kernel when the timer is submitted. Behind a pointer, as its address must outlast a move of the driver, and
+    /// not a `Box`: that would claim, each time it is moved, that nobody else has the address.
+    time: Rc<Cell<Timespec>>,
 }
 
 impl Deadline {
@@ -45,7 +48,7 @@ impl Deadline {
         Self {
             wanted_us: None,
             armed_us: None,
-            time: Box::new(Timespec::new()),
+            time: Rc::new(Cell::new(Timespec::new())),
         }
     }
 
@@ -67,15 +70,18 @@ impl Deadline {
             return;
         }
         // An entry queued before and not yet submitted reads this newer time too, which is the one wanted.
-        *self.time = Timespec::new()
-            .sec(wanted_us / 1_000_000)
-            .nsec((wanted_us % 1_000_000) as u32 * 1000);
+        self.time.set(
+            Timespec::new()
+                .sec(wanted_us / 1_000_000)
+                .nsec((wanted_us % 1_000_000) as u32 * 1000),
+        );
         let entry = if armed_us.is_some() {
-            ops::timeout_update(&raw const *self.time)
+            ops::timeout_update(self.time.as_ptr())
         } else {
-            ops::timeout(&raw const *self.time)
+            ops::timeout(self.time.as_ptr())
         };
-        // SAFETY: the time lives in a box of this driver, which drops it after the ring.
+        // SAFETY: the kernel copies the time as it takes the entry, inside `io_uring_enter`. This driver keeps the time as long as
+        // it enters the ring, and changes it only outside of that.
         unsafe { queue.push_pointing(entry) };
     }
 
@@ -103,6 +109,18 @@ mod tests {
         let second = clock_read();
         assert!(second.monotonic_us >= first.monotonic_us + 2000);
         assert!(first.unix_ms > 1_700_000_000_000, "after 2023");
+    }
+
+    /// What the kernel does, at the address that it was told. For Miri, which knows whether that is still permitted.
+    #[test]
+    fn the_time_stays_where_the_kernel_was_told() {
+        let deadline = Deadline::new();
+        let told = deadline.time.as_ptr().cast_const();
+        let moved = Box::new(deadline);
+        moved.time.set(Timespec::new().sec(7));
+        // SAFETY: the deadline is alive, and nobody writes meanwhile.
+        let read = unsafe { *told };
+        assert_eq!(format!("{read:?}"), format!("{:?}", Timespec::new().sec(7)));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! A driver, its address, and the patience to wait for what it reports.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,20 @@ impl Default for Setup {
             with_addresses: false,
             limits: small_limits(),
         }
+    }
+}
+
+/// Bytes that are more than the kernel takes of a send to somebody who does not read, with [`small_send_buffers`].
+pub(crate) const STUCK: usize = 250 << 10;
+
+/// Send buffers that are full soon.
+pub(crate) fn small_send_buffers() -> Setup {
+    Setup {
+        limits: Limits {
+            socket_send_bytes: 16 << 10,
+            ..small_limits()
+        },
+        ..Setup::default()
     }
 }
 
@@ -238,6 +254,49 @@ pub(crate) fn client(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// A client that lets its peer send it half a kilobyte at a time.
+pub(crate) fn client_with_tiny_window(address: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(target) = address else {
+        panic!("{address} is not of IPv4");
+    };
+    let target = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: target.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*target.ip()).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: the call takes no memory.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    assert!(socket >= 0);
+    // SAFETY: the descriptor is new, valid and owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let bytes: libc::c_int = 1024;
+    // Before the connection, as the window that was offered once stays.
+    // SAFETY: the pointer is to a live integer and its size is given.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0);
+    // SAFETY: the pointer is to a live address and its size is given.
+    let connected = unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            (&raw const target).cast(),
+            size_of_val(&target) as libc::socklen_t,
+        )
+    };
+    assert_eq!(connected, 0);
+    TcpStream::from(socket)
+}
+
 /// Bytes in which every position is recognisable.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length)
@@ -246,9 +305,9 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 }
 
 /// Whether a descriptor becomes readable within `timeout`.
-pub(crate) fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
+pub(crate) fn is_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> bool {
     let mut poll = libc::pollfd {
-        fd: descriptor,
+        fd: descriptor.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
@@ -258,10 +317,9 @@ pub(crate) fn is_readable(descriptor: RawFd, timeout: Duration) -> bool {
 }
 
 /// Reads an eventfd that is readable, which resets it.
-pub(crate) fn eventfd_reset(descriptor: RawFd) -> u64 {
-    let mut count = 0_u64;
-    // SAFETY: eight bytes are read into eight live bytes.
-    let length = unsafe { libc::read(descriptor, (&raw mut count).cast(), size_of::<u64>()) };
-    assert_eq!(length, 8);
-    count
+pub(crate) fn eventfd_reset(descriptor: BorrowedFd<'_>) -> u64 {
+    let mut count = [0; 8];
+    let mut eventfd = File::from(descriptor.try_clone_to_owned().unwrap());
+    eventfd.read_exact(&mut count).unwrap();
+    u64::from_ne_bytes(count)
 }

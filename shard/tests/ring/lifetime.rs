@@ -1,14 +1,21 @@
 //! Making a driver and dropping it.
 
-use std::io::{Read, Write};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shardcast_shard::driver::Driver;
 use shardcast_shard::error::FatalError;
+use shardcast_shard::limits::Limits;
 use shardcast_shard::ring::{Capabilities, Peers, RingDriver, RingOptions, listen, table_size_max};
 
-use crate::harness::{Harness, Setup, is_supported, small_limits};
+use crate::harness::{
+    Harness, STUCK, Setup, client_with_tiny_window, is_supported, small_limits, small_send_buffers,
+};
 
 #[test]
 fn the_probe_knows_this_kernel() {
@@ -78,7 +85,7 @@ fn a_dropped_driver_closes_its_sockets_and_lets_its_payloads_go() {
     for with_addresses in [false, true] {
         let Some(mut harness) = Harness::new(&Setup {
             with_addresses,
-            ..Setup::default()
+            ..small_send_buffers()
         }) else {
             return;
         };
@@ -86,7 +93,7 @@ fn a_dropped_driver_closes_its_sockets_and_lets_its_payloads_go() {
         let (mut idle, key) = harness.connect();
         harness.driver.receive_start(key);
         let (mut stuck, key) = harness.connect();
-        let payload = Bytes::from(vec![1; 64 << 20]);
+        let payload = Bytes::from(vec![1; STUCK]);
         harness.driver.receive_start(key);
         harness.driver.send(key, payload.clone());
         let (mut untouched, _) = harness.connect();
@@ -135,4 +142,120 @@ fn a_driver_made_again_on_the_same_listener_serves_on() {
         client.write_all(b"hello").unwrap();
         assert_eq!(harness.read(key, 5), b"hello");
     }
+}
+
+/// What a payload consists of while it may be sent, and what it is overwritten with when it is let go.
+const KEPT: u8 = 0x11;
+const LET_GO: u8 = 0xee;
+
+/// Bytes that show whether somebody reads them after they were let go.
+struct Telltale(Vec<u8>);
+
+impl AsRef<[u8]> for Telltale {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Telltale {
+    fn drop(&mut self) {
+        self.0.fill(LET_GO);
+        std::hint::black_box(&self.0);
+    }
+}
+
+/// A driver whose sockets have a tiny send buffer, and accepts.
+fn cramped() -> Option<Harness> {
+    let setup = Setup {
+        limits: Limits {
+            socket_send_bytes: 2048,
+            ..small_limits()
+        },
+        ..Setup::default()
+    };
+    let mut harness = Harness::new(&setup)?;
+    harness.driver.accept_start();
+    Some(harness)
+}
+
+/// Sends to a peer with a tiny window, which reads until a worker thread of the kernel has taken the send over: after 128 attempts
+/// (`APOLL_MAX_RETRY` of io_uring/poll.c). Bytes arrive then though the driver is not entered. `None`, with the reason printed, if the send
+/// gets done before, or there is no such thread to be had.
+fn taken_over(harness: &mut Harness) -> Option<TcpStream> {
+    let mut client = client_with_tiny_window(harness.address);
+    let key = harness.accepted();
+    let payload = Bytes::from_owner(Telltale(vec![KEPT; 256 << 10]));
+    harness.driver.send(key, payload);
+    client
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .unwrap();
+    let (mut chunk, mut read) = ([0; 512], 0);
+    // Nothing may have come in a round: then the next pass sends. A send that waits for a worker gets nowhere.
+    let mut rounds_in_vain = 0;
+    while read < 176 << 10 && rounds_in_vain < 150 {
+        harness.pass(Duration::from_millis(1));
+        let length = client.read(&mut chunk).unwrap_or(0);
+        rounds_in_vain = if length == 0 { rounds_in_vain + 1 } else { 0 };
+        read += length;
+    }
+    client
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let taken_over = client.read_exact(&mut [0; 32 << 10]).is_ok();
+    if !taken_over {
+        println!("no worker of the kernel has taken the send over");
+    }
+    taken_over.then_some(client)
+}
+
+/// Not only the thread of the ring sends: what a driver lets go must be nobody's business any more, also while a worker
+/// of the kernel is in the middle of it.
+#[test]
+fn a_payload_that_a_worker_of_the_kernel_sends_is_kept_until_it_is_done() {
+    let Some(mut harness) = cramped() else {
+        return;
+    };
+    let Some(mut client) = taken_over(&mut harness) else {
+        return;
+    };
+    let reader = thread::spawn(move || {
+        let mut rest = Vec::new();
+        // It ends with a reset where bytes had not been sent yet.
+        let _: io::Result<usize> = client.read_to_end(&mut rest);
+        rest
+    });
+    drop(harness.driver);
+    let rest = reader.join().unwrap();
+    assert!(rest.iter().all(|byte| *byte == KEPT), "sent after let go");
+}
+
+#[test]
+fn peers_that_hinder_their_connection_do_not_cost_a_thread_each() {
+    // BLOCKED_WORKERS_MAX of ring/setup.rs.
+    const WORKERS_MAX: usize = 4;
+    let Some(mut harness) = cramped() else {
+        return;
+    };
+    let mut clients = Vec::new();
+    for _ in 0..WORKERS_MAX {
+        let Some(client) = taken_over(&mut harness) else {
+            return;
+        };
+        clients.push(client);
+    }
+    assert_eq!(kernel_workers(), WORKERS_MAX);
+    // Nobody is left to take this one over.
+    assert!(taken_over(&mut harness).is_none());
+    assert_eq!(kernel_workers(), WORKERS_MAX);
+}
+
+/// How many threads of the kernel work for the rings of this thread.
+fn kernel_workers() -> usize {
+    let this = fs::read_link("/proc/thread-self").unwrap();
+    let name = format!("iou-wrk-{}", this.file_name().unwrap().display());
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.trim_end() == name)
+        .count()
 }
