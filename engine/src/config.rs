@@ -21,6 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use shardcast_shard::compression::Compression;
 use shardcast_shard::limits::Limits;
 pub use shardcast_shard::outbox::SlowConsumer;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// What happens to a consumer whose outbox is full.
     pub slow_consumer: SlowConsumer,
+    /// What clients that offer compression are answered.
+    pub compression: Compression,
     /// Time over which the close frames of a shutdown are spread.
     pub shutdown_window: Duration,
     /// Time that a shutdown waits for queued output to leave.
@@ -85,6 +88,7 @@ impl Config {
             cores: topology.physical().to_vec(),
             limits: Limits::default(),
             slow_consumer: SlowConsumer::default(),
+            compression: Compression::default(),
             shutdown_window: Duration::from_secs(1),
             shutdown_max: Duration::from_secs(10),
             reconnect_after: Duration::from_secs(1),

@@ -123,6 +123,7 @@ impl Engine {
             app: Box::new(app),
             limits,
             slow_consumer: config.slow_consumer,
+            compression: config.compression,
             table_size: preflight.table_size,
             hash_seed: seed(),
             mesh,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use shardcast_shard::admission::Admission;
 use shardcast_shard::app::App;
+use shardcast_shard::compression::Compression;
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::error::FatalError;
 use shardcast_shard::executor;
@@ -32,6 +33,7 @@ pub(crate) struct Shared<A> {
     pub(crate) app: Box<dyn Fn(ShardId) -> A + Send + Sync>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) compression: Compression,
     pub(crate) table_size: u32,
     pub(crate) hash_seed: u64,
     pub(crate) mesh: Arc<ShardMesh>,
@@ -198,6 +200,7 @@ fn make_shard<A: App>(
         shards: shared.cores.len() as u16,
         limits: Arc::clone(&shared.limits),
         slow_consumer: shared.slow_consumer,
+        compression: shared.compression,
         table_size: shared.table_size,
         hash_seed: shared.hash_seed,
         random_seed: seed(),

@@ -410,6 +410,7 @@ fn the_toml_form_read_again_gives_the_same_configuration() {
         ("table_size", "20000"),
         ("origins", "https://a.example,http://b.example:8080"),
         ("slow_consumer", "drop_oldest"),
+        ("compression", "dedicated"),
         ("shutdown_window_ms", "1"),
         ("shutdown_ms_max", "2"),
         ("reconnect_after_ms", "3"),

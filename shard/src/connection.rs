@@ -83,26 +83,26 @@ impl Stash {
 /// `messages_per_second_max`).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Allowance {
-    /// Thousandths of a message.
-    tokens: u32,
+    /// Thousandths of a message. Below zero after a message that counted for several.
+    tokens: i32,
     /// Low bits of the monotonic milliseconds of the last filling.
     filled_ms: u32,
 }
 
 impl Allowance {
-    const MESSAGE: u64 = 1000;
+    const MESSAGE: i64 = 1000;
     /// How long a connection that has used up its messages rests at least, so that they are taken in groups.
-    const PAUSE_MS: u64 = 10;
+    const PAUSE_MS: i64 = 10;
 
     pub(crate) fn full(burst: u64, now_ms: u64) -> Self {
         Self {
-            tokens: Self::most(burst) as u32,
+            tokens: Self::most(burst) as i32,
             filled_ms: now_ms as u32,
         }
     }
 
-    fn most(burst: u64) -> u64 {
-        (burst * Self::MESSAGE).min(u64::from(u32::MAX))
+    fn most(burst: u64) -> i64 {
+        (burst as i64 * Self::MESSAGE).min(i64::from(i32::MAX))
     }
 
     /// Whether a message may be taken now, and what the connection's pace is from here on.
@@ -116,19 +116,21 @@ impl Allowance {
         burst: u64,
         now_ms: u64,
     ) -> Result<(), TooFast> {
-        let passed = u64::from((now_ms as u32).wrapping_sub(self.filled_ms));
+        let rate = rate as i64;
+        let passed = i64::from((now_ms as u32).wrapping_sub(self.filled_ms));
         // A rate of one a second is one thousandth of a message a millisecond.
         let saved = passed
             .saturating_mul(rate)
-            .saturating_add(u64::from(self.tokens));
+            .saturating_add(i64::from(self.tokens));
         let tokens = saved.min(Self::most(burst));
-        self.tokens = tokens as u32;
+        self.tokens = tokens as i32;
         self.filled_ms = now_ms as u32;
         if tokens < Self::MESSAGE {
             // No longer than until the burst is full: what comes in after that would be lost.
             let group_ms = Self::PAUSE_MS.min(Self::most(burst) / rate);
+            let wait_ms = (Self::MESSAGE - tokens + rate - 1) / rate;
             return Err(TooFast {
-                wait_ms: (Self::MESSAGE - tokens).div_ceil(rate).max(group_ms),
+                wait_ms: wait_ms.max(group_ms) as u64,
                 tell: std::mem::replace(pace, Pace::Limited) == Pace::Free,
             });
         }
@@ -139,9 +141,11 @@ impl Allowance {
         Ok(())
     }
 
-    /// A message was taken.
-    pub(crate) fn spend(&mut self) {
-        self.tokens = self.tokens.saturating_sub(Self::MESSAGE as u32);
+    /// A message was taken that counts for so many.
+    pub(crate) fn spend(&mut self, count: u64) {
+        let spent = (count as i64).saturating_mul(Self::MESSAGE);
+        let left = i64::from(self.tokens).saturating_sub(spent);
+        self.tokens = left.max(i64::from(i32::MIN)) as i32;
     }
 }
 
@@ -462,7 +466,7 @@ mod tests {
         let mut take = |now_ms| {
             allowance
                 .check(&mut pace, rate, burst, now_ms)
-                .map(|()| allowance.spend())
+                .map(|()| allowance.spend(1))
                 .map_err(|too_fast| too_fast.wait_ms)
         };
         let at_once = (0..20).take_while(|_| take(1_000).is_ok()).count();
@@ -484,7 +488,7 @@ mod tests {
             (1000, 15),
             (1000, 2000),
             (5000, 20),
-            (10_000_000, 4_000_000),
+            (10_000_000, 2_000_000),
         ] {
             let mut allowance = Allowance::full(burst, 1_000);
             let (mut now_ms, mut taken, mut told) = (1_000, 0, 0);
@@ -492,7 +496,7 @@ mod tests {
             while now_ms < 4_000 {
                 match allowance.check(&mut pace, rate, burst, now_ms) {
                     Ok(()) => {
-                        allowance.spend();
+                        allowance.spend(1);
                         taken += 1;
                     }
                     Err(TooFast { wait_ms, tell }) => {
@@ -520,6 +524,20 @@ mod tests {
                 "{taken} at {rate} a second, {burst} at once"
             );
         }
+    }
+
+    #[test]
+    fn a_message_that_counts_for_several_is_paid_off_at_the_rate() {
+        let (rate, burst) = (1000, 5);
+        let mut allowance = Allowance::full(burst, 1_000);
+        let mut pace = Pace::Free;
+        assert_eq!(allowance.check(&mut pace, rate, burst, 1_000), Ok(()));
+        allowance.spend(64);
+        let wait_ms = allowance
+            .check(&mut pace, rate, burst, 1_000)
+            .map_err(|too_fast| too_fast.wait_ms);
+        assert_eq!(wait_ms, Err(64 - 5 + 1));
+        assert_eq!(allowance.check(&mut pace, rate, burst, 1_060), Ok(()));
     }
 
     #[test]

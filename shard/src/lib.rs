@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod app;
+pub mod compression;
 mod connection;
 pub mod driver;
 pub mod error;

@@ -116,6 +116,14 @@ limits! {
     handshake_ms_max = 10_000 in 100 ..= 600_000;
     /// Bytes of one message, all its fragments together. Above it: close 1009.
     message_size_max = 1_048_576 in 125 ..= 1_073_741_824;
+    /// Bytes of a message below which it is sent as it is, where compression is agreed on.
+    compressed_bytes_min = 512 in 1 ..= 1_073_741_824;
+    /// How hard messages are compressed, from fastest to smallest.
+    compression_level = 3 in 1 ..= 9;
+    /// Size of a compression window as a power of two, where the client does not ask for less: 9 is 512 bytes, 15 is 32 KiB.
+    compression_window_bits = 15 in 9 ..= 15;
+    /// Connections of one shard that have compression windows of their own (`compression = "dedicated"`). Above it a new one shares the shard's.
+    dedicated_windows_max = 1024 in 0 ..= 1_000_000;
     /// Bytes that may wait for one connection. Above it the slow-consumer policy decides: close 1013, or drop the oldest.
     /// One message alone is never too much.
     outbox_bytes_max = 4_194_304 in 4096 ..= 1_073_741_824;
@@ -127,9 +135,10 @@ limits! {
     gather_bytes_max = 65_536 in 1024 ..= 1_048_576;
     /// Messages that one connection may send a second; 0 means no bound.
     /// Above it: one `rate_limited` error, then the connection is read at this rate.
+    /// A compressed message counts once for every 16 KiB that it takes or inflates to.
     messages_per_second_max = 1000 in 0 ..= 10_000_000;
     /// Messages that one connection may send at once before the rate counts.
-    messages_burst_max = 2000 in 1 ..= 4_000_000;
+    messages_burst_max = 2000 in 1 ..= 2_000_000;
     /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
     messages_per_pass_max = 64 in 1 ..= 65536;
     /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.

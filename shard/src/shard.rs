@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use crate::admission::{Admission, Refused};
 use crate::app::{Action, App};
+use crate::compression::Compression;
 use crate::connection::{Allowance, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Slot};
 use crate::error::FatalError;
@@ -51,6 +52,8 @@ pub struct ShardOptions {
     pub limits: Arc<Limits>,
     /// What happens to a consumer that is too slow.
     pub slow_consumer: SlowConsumer,
+    /// What clients that offer compression are answered.
+    pub compression: Compression,
     /// Direct descriptors of the ring; some of them are kept for telling connections that the shard is full.
     pub table_size: u32,
     /// Keys the hash that chooses homes: the same on every shard of a process.
@@ -105,6 +108,8 @@ pub struct ShardCounts {
     pub connections: usize,
     /// Connections with output waiting or in flight.
     pub outboxes: usize,
+    /// Connections with compression windows of their own.
+    pub dedicated_windows: usize,
     /// The rooms' part.
     pub hub: HubCounts,
 }
@@ -230,6 +235,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         ShardCounts {
             connections: self.core.table.connections.used(),
             outboxes: self.core.table.outboxes_used(),
+            dedicated_windows: self.core.table.windows.dedicated_count(),
             hub: self.core.hub.counts(),
         }
     }
@@ -285,11 +291,14 @@ impl<D: Driver, A: App> Shard<D, A> {
                 from: gap.from,
                 to: gap.to,
             };
-            consequences::encode(app, &event, scratch, stats)
+            consequences::encode(app, &event, scratch, stats).map(|message| message.plain())
         });
         let unblocked = core.post.retry();
         let wakes = core.post.wake(&mut self.driver);
         core.stats.wakes.add(wakes);
+        core.stats
+            .messages_compressed
+            .add(core.table.windows.take_compressed_count());
         core.stats
             .mails_sent
             .add(std::mem::take(&mut core.post.sent_count));
@@ -317,7 +326,12 @@ impl<A: App> Core<A> {
             clock,
             app,
             hub: Hub::new(options.id, options.shards, &limits, options.hash_seed),
-            table: Table::new(&limits, options.slow_consumer, Arc::clone(&options.stats)),
+            table: Table::new(
+                &limits,
+                options.slow_consumer,
+                options.compression,
+                Arc::clone(&options.stats),
+            ),
             deadlines: Deadlines::new(&limits),
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
@@ -509,6 +523,7 @@ impl<A: App> Core<A> {
         // While the key is still good: what is left in the slot would be taken for bytes of the next connection.
         self.table.drop_stash(key);
         self.table.connections.remove(key);
+        self.table.windows.close(key.slot);
         self.deadlines.cancel(key.slot);
         let peer = self.table.addresses.remove(&key.slot);
         if admitted {

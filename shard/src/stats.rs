@@ -77,6 +77,12 @@ counters! {
     refused_address;
     /// Messages received from clients.
     messages_received;
+    /// Messages received compressed.
+    messages_inflated;
+    /// Messages compressed: once for all members of a shard whose windows have one size.
+    messages_compressed;
+    /// Connections that agreed on compression.
+    compression_agreed;
     /// Bytes received, handshakes and frame headers included.
     bytes_received;
     /// Payloads queued to connections.

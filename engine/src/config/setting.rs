@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shardcast_shard::limits::{Field, Limits};
 
-use super::{Config, LogFormat, SlowConsumer, grouped};
+use super::{Compression, Config, LogFormat, SlowConsumer, grouped};
 use crate::logging::parse_filter;
 use crate::topology::{format_cpu_list, parse_cpu_list};
 
@@ -370,6 +370,32 @@ fn connection_settings() -> Vec<Setting> {
             },
         }
         .into(),
+        Text {
+            name: "compression",
+            help: "Whether clients that offer permessage-deflate (RFC 7692) are compressed: `off`; `shared`, each message by itself, with windows that a shard's \
+                   connections share; `dedicated`, with windows of a connection's own, at up to 430 KB a connection that uses both.",
+            placeholder: "MODE",
+            default: "shared",
+            permitted: "`off`, `shared` or `dedicated`",
+            read: |config| {
+                match config.compression {
+                    Compression::Off => "off",
+                    Compression::Shared => "shared",
+                    Compression::Dedicated => "dedicated",
+                }
+                .to_owned()
+            },
+            write: |config, text| {
+                config.compression = match text {
+                    "off" => Compression::Off,
+                    "shared" => Compression::Shared,
+                    "dedicated" => Compression::Dedicated,
+                    _ => return Err(NotPermitted),
+                };
+                Ok(())
+            },
+        }
+        .into(),
     ]
 }
 
@@ -545,6 +571,8 @@ mod tests {
             ("origins", "https://*", None),
             ("slow_consumer", "drop_oldest", Some("drop_oldest")),
             ("slow_consumer", "wait", None),
+            ("compression", "dedicated", Some("dedicated")),
+            ("compression", "on", None),
             ("shutdown_ms_max", "0", Some("0")),
             ("log", "info,shardcast=trace", Some("info,shardcast=trace")),
             ("log", "shardcast=loud", None),

@@ -1,6 +1,6 @@
 // The JSON protocol as npm's `ws` sees it.
 //
-// Usage: node client.mjs SCENARIO URL, where SCENARIO is `engine`, `echo` or `ticker`.
+// Usage: node client.mjs SCENARIO URL, where SCENARIO is `engine`, `compression`, `echo` or `ticker`.
 // Ends with status 0 where everything was as it should be, and with a stack trace otherwise.
 
 import assert from "node:assert/strict";
@@ -24,11 +24,11 @@ function inTime(promise, what) {
 
 // A socket that keeps what was received and not yet asked for.
 class Client {
-  constructor(url) {
+  constructor(url, options = {}) {
     this.unclaimed = [];
     this.waiting = [];
     this.pongs = [];
-    this.socket = new WebSocket(url);
+    this.socket = new WebSocket(url, options);
     this.socket.on("message", (bytes, isBinary) => {
       assert.equal(isBinary, false, "a text message");
       this.#receive(bytes.toString());
@@ -43,8 +43,8 @@ class Client {
     });
   }
 
-  static async open(url, user) {
-    const client = new Client(`${url}?user=${user}`);
+  static async open(url, user, options = {}) {
+    const client = new Client(`${url}?user=${user}`, options);
     await inTime(client.opened, () => "handshake");
     client.welcome = await client.expect("welcome");
     assert.equal(client.welcome.user, user);
@@ -281,6 +281,38 @@ async function engine(url) {
   console.log("npm ws: expectShutdownNotice holds");
 }
 
+// Whatever is offered is agreed on, and messages of all sizes reach members with every kind of window.
+async function compression(url) {
+  const offers = [
+    {},
+    { clientMaxWindowBits: 9 },
+    { serverMaxWindowBits: 9 },
+    { serverMaxWindowBits: 12, clientMaxWindowBits: 12 },
+    { serverNoContextTakeover: true },
+    { clientNoContextTakeover: true },
+  ];
+  const room = "js-compression";
+  const members = [];
+  for (const [index, offer] of offers.entries()) {
+    // Without a threshold, so that every message is compressed on its way to the server.
+    const perMessageDeflate = { threshold: 0, ...offer };
+    const member = await Client.open(url, `js-${index}`, { perMessageDeflate });
+    assert.match(member.socket.extensions, /permessage-deflate/);
+    await member.join(room);
+    members.push(member);
+  }
+  const contents = ["", "tiny", "aé€😀".repeat(100), "alike ".repeat(1000), "x".repeat(500_000), "last"];
+  for (const [index, content] of contents.entries()) {
+    members[index].send({ type: "message", room, content });
+    for (const member of members) {
+      const message = await member.expect("message");
+      assert.ok(message.content === content, `${content.slice(0, 20)} differs`);
+    }
+  }
+  await closeAll(members);
+  console.log("npm ws: compression holds");
+}
+
 // Every text comes back as it was sent.
 async function echo(url) {
   const client = new Client(url);
@@ -311,4 +343,4 @@ async function ticker(url) {
 }
 
 const [scenario, url] = process.argv.slice(2);
-await { engine, echo, ticker }[scenario](url);
+await { engine, compression, echo, ticker }[scenario](url);

@@ -1,6 +1,6 @@
 """The JSON protocol as Python's `websockets` sees it.
 
-Usage: client.py SCENARIO URL, where SCENARIO is `engine`, `echo` or `ticker`.
+Usage: client.py SCENARIO URL, where SCENARIO is `engine`, `compression`, `echo` or `ticker`.
 Ends with status 0 where everything was as it should be, and with a traceback otherwise.
 """
 
@@ -11,6 +11,7 @@ import uuid
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 # Seconds that an answer may take. They tell a hang from an answer, not a fast machine from a slow one.
 PATIENCE = 30
@@ -237,6 +238,41 @@ async def engine(url):
     print("python websockets: expect_shutdown_notice holds", flush=True)
 
 
+async def compression(url):
+    """Whatever is offered is agreed on, and messages of all sizes reach members with every kind of window."""
+    offers = [
+        {},
+        {"client_max_window_bits": True},
+        {"client_max_window_bits": 9},
+        {"server_max_window_bits": 9},
+        {"server_max_window_bits": 15, "client_max_window_bits": 12},
+        {"server_no_context_takeover": True},
+        {"client_no_context_takeover": True},
+        {"server_no_context_takeover": True, "server_max_window_bits": 10},
+    ]
+    members = []
+    for index, offer in enumerate(offers):
+        factory = ClientPerMessageDeflateFactory(**offer)
+        socket = await connect(
+            f"{url}?user=py-{index}", max_size=4 * LARGE, compression=None, extensions=[factory]
+        )
+        answer = socket.response.headers["Sec-WebSocket-Extensions"]
+        assert answer.startswith("permessage-deflate"), answer
+        member = Client(socket)
+        await member.expect("welcome")
+        await member.join("py-compression")
+        members.append(member)
+    async with connect(f"{url}?user=py-plain", compression=None) as socket:
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers
+    contents = ["", "tiny", "é€😀" * 100, "alike " * 1000, "alike " * 1001, "x" * 500_000, "last"]
+    for index, content in enumerate(contents):
+        await members[index].send(type="message", room="py-compression", content=content)
+        for member in members:
+            assert (await member.expect("message"))["content"] == content, f"{content:.20} differs"
+    await close_all(members)
+    print("python websockets: compression holds", flush=True)
+
+
 async def echo(url):
     """Every text comes back as it was sent."""
     async with connect(url, max_size=4 * LARGE) as socket:
@@ -267,7 +303,7 @@ async def ticker(url):
     print("python websockets: ticker holds", flush=True)
 
 
-SCENARIOS = {"engine": engine, "echo": echo, "ticker": ticker}
+SCENARIOS = {"engine": engine, "compression": compression, "echo": echo, "ticker": ticker}
 
 if __name__ == "__main__":
     asyncio.run(SCENARIOS[sys.argv[1]](sys.argv[2]))

@@ -97,7 +97,15 @@ fn run(script: Script, scenario: &str, server: &Server) {
 }
 
 fn engine(script: Script) {
-    let mut server = Server::start(&["--shards", "4", "--reconnect-after-ms", "700"]);
+    let mut server = Server::start(&[
+        "--shards",
+        "4",
+        "--reconnect-after-ms",
+        "700",
+        // Both clients offer compression: with this, whatever they are sent is compressed.
+        "--compressed-bytes-min",
+        "1",
+    ]);
     run(script, "engine", &server);
     let status = server.wait_exit(Duration::from_secs(30));
     assert_eq!(status.code(), Some(0), "the shutdown was clean");
@@ -111,6 +119,22 @@ fn python_websockets_speaks_the_whole_protocol() {
 #[test]
 fn npm_ws_speaks_the_whole_protocol() {
     engine(Script::Node);
+}
+
+#[test]
+fn compression_is_agreed_on_in_every_mode() {
+    for mode in ["shared", "dedicated"] {
+        let server = Server::start(&[
+            "--shards",
+            "2",
+            "--compression",
+            mode,
+            "--compressed-bytes-min",
+            "1",
+        ]);
+        run(Script::Python, "compression", &server);
+        run(Script::Node, "compression", &server);
+    }
 }
 
 #[test]

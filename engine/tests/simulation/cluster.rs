@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shardcast::Rooms;
 use shardcast_shard::admission::Admission;
+use shardcast_shard::compression::Compression;
 use shardcast_shard::driver::{Driver, ShardId};
 use shardcast_shard::hub::{Hub, HubCounts, Target};
 use shardcast_shard::limits::Limits;
@@ -27,14 +28,20 @@ pub(crate) struct ClusterOptions {
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) compression: Compression,
     pub(crate) faults: Faults,
     pub(crate) setup: SimSetup,
 }
 
 impl ClusterOptions {
-    /// Four shards with the default bounds and room for 64 connections each.
+    /// Four shards with the default bounds and room for 64 connections each. The seed chooses how those of their clients that offer
+    /// compression are answered.
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
-        let limits = Limits::default();
+        let limits = Limits {
+            compressed_bytes_min: 64,
+            dedicated_windows_max: 8,
+            ..Limits::default()
+        };
         let setup = SimSetup {
             slots: 128,
             ..SimSetup::default()
@@ -44,6 +51,10 @@ impl ClusterOptions {
             shards: 4,
             limits,
             slow_consumer: SlowConsumer::Disconnect,
+            compression: match seed % 3 {
+                0 => Compression::Dedicated,
+                _ => Compression::Shared,
+            },
             faults,
             setup,
         }
@@ -146,6 +157,7 @@ impl Cluster {
             shards: self.options.shards,
             limits: Arc::clone(&self.limits),
             slow_consumer: self.options.slow_consumer,
+            compression: self.options.compression,
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,
             random_seed: self.random.next_u64(),

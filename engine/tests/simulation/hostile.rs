@@ -62,6 +62,7 @@ fn broken_frames(random: &mut Random) -> Vec<u8> {
         SimFrame {
             fin,
             opcode,
+            compressed: false,
             payload: payload.to_vec(),
         }
         .encode([0; 4])

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::json;
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::hub::Position;
-use shardcast_shard::sim::{Opcode, Random, SimEvent, SimFrame, SimWebSocket};
+use shardcast_shard::sim::{EXTENSIONS, Opcode, Random, SimEvent, SimFrame, SimWebSocket};
 
 use super::books::{Books, Place, number_of};
 use super::cluster::Cluster;
@@ -118,7 +118,17 @@ impl Member {
     fn connect(&mut self, cluster: &Cluster) {
         let target = format!("/ws?user={}", self.user);
         self.say(cluster, format_args!("connects"));
-        self.socket = Some(SimWebSocket::connect(&cluster.network, self.shard, &target));
+        // Every second one offers compression, each time that it connects.
+        let offers = self
+            .user
+            .bytes()
+            .map(u32::from)
+            .sum::<u32>()
+            .is_multiple_of(2);
+        let offer = [(EXTENSIONS, "permessage-deflate; client_max_window_bits")];
+        let headers = if offers { &offer[..] } else { &[] };
+        let connection = cluster.network.connect(self.shard);
+        self.socket = Some(SimWebSocket::connect_with(connection, &target, headers));
         self.connections += 1;
     }
 
@@ -376,12 +386,14 @@ impl Member {
         socket.send_frame(&SimFrame {
             fin: false,
             opcode: Opcode::Text,
+            compressed: false,
             payload: first.to_vec(),
         });
         socket.send_ping(b"between");
         socket.send_frame(&SimFrame {
             fin: true,
             opcode: Opcode::Continuation,
+            compressed: false,
             payload: rest.to_vec(),
         });
     }

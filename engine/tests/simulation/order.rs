@@ -192,6 +192,16 @@ fn order(run: Run) -> Met {
         "pings",
         world.cluster.count(|stats| stats.pings_sent.value()),
     );
+    met.add(
+        "compressed",
+        world
+            .cluster
+            .count(|stats| stats.messages_compressed.value()),
+    );
+    met.add(
+        "inflated",
+        world.cluster.count(|stats| stats.messages_inflated.value()),
+    );
     world.end(&mut met);
     met
 }
@@ -199,6 +209,8 @@ fn order(run: Run) -> Met {
 #[test]
 fn order_and_completeness() {
     let must_meet = [
+        "compressed",
+        "inflated",
         "wakes",
         "sleeps",
         "deliveries",

@@ -3,25 +3,24 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-
 use super::Core;
 use crate::app::{Action, App, Context, Count};
+use crate::compression::Outgoing;
 use crate::connection::{Pace, State};
 use crate::driver::ConnectionKey;
 use crate::hub::event::{ErrorCode, Event};
 use crate::hub::{Effect, Name, Target};
 use crate::outbox::Origin;
 use crate::stats::ShardStats;
-use crate::ws::{MessageKind, frame};
+use crate::ws::frame;
 
-/// Encodes an event as one frame, shared by everybody who is sent it.
+/// Encodes an event as one message, shared by everybody who is sent it.
 pub(super) fn encode<A: App>(
     app: &mut A,
     event: &Event,
     scratch: &mut Vec<u8>,
     stats: &ShardStats,
-) -> Option<Bytes> {
+) -> Option<Outgoing> {
     scratch.clear();
     let encoded = catch_unwind(AssertUnwindSafe(|| app.encode(event, scratch)));
     let Ok(kind) = encoded else {
@@ -29,13 +28,7 @@ pub(super) fn encode<A: App>(
         tracing::error!("the application panicked while it encoded an event; the event is dropped");
         return None;
     };
-    Some(message_frame(kind?, scratch))
-}
-
-fn message_frame(kind: MessageKind, payload: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(payload.len() + frame::SERVER_HEADER_SIZE_MAX);
-    frame::encode(kind.opcode(), payload, &mut bytes);
-    Bytes::from(bytes)
+    Some(Outgoing::new(kind?, scratch))
 }
 
 /// The sequence number that a payload carries to members of a room, where a gap may name it.
@@ -85,19 +78,19 @@ impl<A: App> Core<A> {
             Effect::Opened { key } => self.opened.push_back(key),
             Effect::ToMember { key, event } => self.send_event(key, &event),
             Effect::ToSlice { slice, event } => {
-                let Some((payload, origin)) = self.payload(&event) else {
+                let Some((mut message, origin)) = self.message(&event) else {
                     return;
                 };
                 for key in self.hub.slice_members(slice) {
-                    self.table.queue(key, payload.clone(), origin.clone());
+                    self.table.queue(key, &mut message, origin.clone());
                 }
             }
             Effect::ToUser { user, event } => {
-                let Some((payload, origin)) = self.payload(&event) else {
+                let Some((mut message, origin)) = self.message(&event) else {
                     return;
                 };
                 for key in self.hub.user_connections(&user) {
-                    self.table.queue(key, payload.clone(), origin.clone());
+                    self.table.queue(key, &mut message, origin.clone());
                 }
             }
         }
@@ -110,8 +103,8 @@ impl<A: App> Core<A> {
                 kind,
                 payload,
             } => {
-                self.table
-                    .queue(connection, message_frame(kind, &payload), None);
+                let mut message = Outgoing::new(kind, &payload);
+                self.table.queue(connection, &mut message, None);
             }
             Action::SendEvent { connection, event } => self.send_event(connection, &event),
             Action::Close {
@@ -199,15 +192,15 @@ impl<A: App> Core<A> {
         self.send_error(key, code, message, id, room);
     }
 
-    fn payload(&mut self, event: &Event) -> Option<(Bytes, Option<Origin>)> {
-        let payload = encode(&mut self.app, event, &mut self.scratch, &self.stats)?;
-        Some((payload, origin_of(event)))
+    fn message(&mut self, event: &Event) -> Option<(Outgoing, Option<Origin>)> {
+        let message = encode(&mut self.app, event, &mut self.scratch, &self.stats)?;
+        Some((message, origin_of(event)))
     }
 
     /// Sends an event to one connection.
     pub(super) fn send_event(&mut self, key: ConnectionKey, event: &Event) {
-        if let Some((payload, origin)) = self.payload(event) {
-            self.table.queue(key, payload, origin);
+        if let Some((mut message, origin)) = self.message(event) {
+            self.table.queue(key, &mut message, origin);
         }
     }
 

@@ -203,7 +203,7 @@ impl<A: App> Core<A> {
         } else {
             connection.heartbeats_missed += 1;
             self.stats.pings_sent.add(1);
-            self.table.queue(key, frame::ping(b""), None);
+            self.table.queue_control(key, frame::ping(b""));
         }
         self.deadlines.set(
             key.slot,

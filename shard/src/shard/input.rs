@@ -5,12 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 
 use super::Core;
+use super::table::Table;
 use crate::app::{App, Context};
 use crate::connection::{Connection, State, TooFast};
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
 use crate::hub::event::{ErrorCode, Event};
-use crate::ws::{self, Incoming, Input, frame};
+use crate::ws::deflate::Agreement;
+use crate::ws::{Incoming, Input, frame, handshake};
 
 /// What one step of decoding came to. Owns what it needs, so that it outlives the bytes.
 enum Heard {
@@ -18,10 +20,15 @@ enum Heard {
     Nothing,
     /// Nothing that needs an answer.
     Sign,
-    Message,
+    Message {
+        /// Messages that it counts for.
+        count: u64,
+        compressed: bool,
+    },
     Upgrade {
         response: Bytes,
         user: Name,
+        agreement: Option<Agreement>,
     },
     Refused {
         response: Bytes,
@@ -38,6 +45,20 @@ enum Heard {
     },
     Panicked,
 }
+
+impl Heard {
+    /// What it counts for in the connection's share of a pass.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Message { count, .. } => *count,
+            _ => 1,
+        }
+    }
+}
+
+/// Bytes that a compressed message may take, or inflate to, and count for one: few bytes can grow a thousandfold, and
+/// many may inflate to nothing.
+const COMPRESSED_BYTES_PER_MESSAGE: usize = 16 * 1024;
 
 impl<A: App> Core<A> {
     /// Bytes of a connection arrived.
@@ -113,7 +134,8 @@ impl<A: App> Core<A> {
     fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) -> usize {
         let length = bytes.len();
         let mut input = Input::new(bytes);
-        for count in 0.. {
+        let mut count = 0;
+        loop {
             // The step that finds nothing more is no message: it gives the memory of the last one back.
             let has_share = count < self.limits.messages_per_pass_max || input.is_empty();
             if !has_share || !self.may_decode(key, input.is_empty()) {
@@ -123,6 +145,7 @@ impl<A: App> Core<A> {
             if matches!(heard, Heard::Nothing) {
                 break;
             }
+            count += heard.count();
             self.answer(key, heard);
             self.work_off();
         }
@@ -182,7 +205,12 @@ impl<A: App> Core<A> {
             deadlines,
             ..
         } = self;
-        let Some(connection) = table.find(key) else {
+        let Table {
+            connections,
+            windows,
+            ..
+        } = table;
+        let Some(connection) = connections.find(key) else {
             return Heard::Nothing;
         };
         let actions_before = actions.len();
@@ -195,17 +223,24 @@ impl<A: App> Core<A> {
             &mut deadlines.app_timer_ms,
         );
         let open = connection.state == State::Open;
+        let policy = windows.policy();
         let session_limits = &self.session_limits;
         let heard = catch_unwind(AssertUnwindSafe(|| {
-            let Some(incoming) = connection.session.next(input, session_limits) else {
+            let inflater = windows.inflater(key.slot, connection.session.agreement());
+            let Some(incoming) = connection.session.next(input, session_limits, inflater) else {
                 return Heard::Nothing;
             };
             match incoming {
                 Incoming::Upgrade(request) => match app.on_upgrade(&mut context, &request) {
-                    Ok(admission) => Heard::Upgrade {
-                        response: ws::handshake::response(&request, admission.protocol.as_deref()),
-                        user: admission.user,
-                    },
+                    Ok(admission) => {
+                        let agreement = policy.and_then(|policy| policy.negotiate(&request));
+                        let protocol = admission.protocol.as_deref();
+                        Heard::Upgrade {
+                            response: handshake::response(&request, protocol, agreement.as_ref()),
+                            user: admission.user,
+                            agreement,
+                        }
+                    }
                     Err(refusal) => Heard::Refused {
                         response: refusal.response(),
                     },
@@ -214,10 +249,18 @@ impl<A: App> Core<A> {
                     response: rejection.response(),
                 },
                 Incoming::Message(message) => {
+                    let compressed = message.compressed_size.is_some();
+                    let count = message.compressed_size.map_or(1, |compressed_size| {
+                        let bytes = compressed_size.max(message.payload.len());
+                        bytes.div_ceil(COMPRESSED_BYTES_PER_MESSAGE)
+                    });
                     if open {
                         app.on_message(&mut context, key, message);
                     }
-                    Heard::Message
+                    Heard::Message {
+                        count: count.max(1) as u64,
+                        compressed,
+                    }
                 }
                 Incoming::Ping(payload) => Heard::Ping {
                     pong: frame::pong(payload),
@@ -239,13 +282,18 @@ impl<A: App> Core<A> {
     fn answer(&mut self, key: ConnectionKey, heard: Heard) {
         match heard {
             Heard::Nothing | Heard::Sign => {}
-            Heard::Message => {
+            Heard::Message { count, compressed } => {
                 self.stats.messages_received.add(1);
+                self.stats.messages_inflated.add(u64::from(compressed));
                 if let Some(connection) = self.table.find(key) {
-                    connection.allowance.spend();
+                    connection.allowance.spend(count);
                 }
             }
-            Heard::Upgrade { response, user } => self.open(key, response, user),
+            Heard::Upgrade {
+                response,
+                user,
+                agreement,
+            } => self.open(key, response, user, agreement),
             Heard::Refused { response } => {
                 self.stats.handshakes_rejected.add(1);
                 self.refuse(key, response);
@@ -261,11 +309,22 @@ impl<A: App> Core<A> {
     }
 
     /// An upgrade request was accepted. The application hears of it when the rooms know the connection.
-    fn open(&mut self, key: ConnectionKey, response: Bytes, user: Name) {
+    fn open(
+        &mut self,
+        key: ConnectionKey,
+        response: Bytes,
+        user: Name,
+        agreement: Option<Agreement>,
+    ) {
         let Some(connection) = self.table.find(key) else {
             return;
         };
         connection.state = State::Opening;
+        if let Some(agreement) = agreement {
+            connection.session.agree(agreement);
+            self.table.windows.open(key.slot, agreement);
+            self.stats.compression_agreed.add(1);
+        }
         self.table.queue_last(key, response);
         self.stats.handshakes_accepted.add(1);
         self.hub.member_open(key, user, &mut self.effects);

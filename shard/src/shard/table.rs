@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::compression::{Compression, Outgoing, Windows};
 use crate::connection::{Connection, Connections, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::limits::Limits;
 use crate::outbox::{Gap, Origin, OutboxLimits, OutboxPool, SlowConsumer};
 use crate::stats::ShardStats;
+use crate::ws::deflate::Agreement;
 
 /// See the module.
 pub(super) struct Table {
@@ -19,6 +21,7 @@ pub(super) struct Table {
     pub(super) addresses: HashMap<Slot, IpAddr>,
     /// Bytes that wait to be decoded; one entry for each connection that is `stashed`.
     stashes: HashMap<Slot, Stash>,
+    pub(super) windows: Windows,
     outboxes: OutboxPool,
     outbox_limits: OutboxLimits,
     slow_consumer: SlowConsumer,
@@ -34,12 +37,14 @@ impl Table {
     pub(super) fn new(
         limits: &Limits,
         slow_consumer: SlowConsumer,
+        compression: Compression,
         stats: Arc<ShardStats>,
     ) -> Self {
         Self {
             connections: Connections::default(),
             addresses: HashMap::new(),
             stashes: HashMap::new(),
+            windows: Windows::new(compression, slow_consumer, limits),
             outboxes: OutboxPool::default(),
             outbox_limits: OutboxLimits {
                 bytes_max: limits.outbox_bytes_max as usize,
@@ -92,8 +97,30 @@ impl Table {
         }
     }
 
-    /// Puts a payload behind the others that wait for a connection. The slow-consumer policy decides where too much waits.
-    pub(super) fn queue(&mut self, key: ConnectionKey, payload: Bytes, origin: Option<Origin>) {
+    /// Puts a message behind what else waits for a connection, in the form that it takes. The slow-consumer policy decides where too much waits.
+    pub(super) fn queue(
+        &mut self,
+        key: ConnectionKey,
+        message: &mut Outgoing,
+        origin: Option<Origin>,
+    ) {
+        self.queue_with(key, origin, |windows, agreement| match agreement {
+            None => message.plain(),
+            Some(agreement) => windows.frame(message, key.slot, agreement),
+        });
+    }
+
+    /// The same for a control frame, which is never compressed (RFC 7692 §6.1).
+    pub(super) fn queue_control(&mut self, key: ConnectionKey, frame: Bytes) {
+        self.queue_with(key, None, |_, _| frame);
+    }
+
+    fn queue_with(
+        &mut self,
+        key: ConnectionKey,
+        origin: Option<Origin>,
+        payload: impl FnOnce(&mut Windows, Option<Agreement>) -> Bytes,
+    ) {
         let Some(connection) = self.connections.find(key) else {
             return;
         };
@@ -101,6 +128,7 @@ impl Table {
         if connection.state != State::Open {
             return;
         }
+        let payload = payload(&mut self.windows, connection.session.agreement());
         let outbox = self.outboxes.ensure(&mut connection.outbox);
         outbox.push(payload, origin);
         self.stats.deliveries_sent.add(1);
@@ -127,7 +155,7 @@ impl Table {
             return;
         };
         if connection.state != State::Closing {
-            self.queue(key, pong, None);
+            self.queue_control(key, pong);
             return;
         }
         let outbox = self.outboxes.find(connection.outbox);

@@ -1,5 +1,7 @@
 //! The loop on the simulated driver, where one shard and a client or two are enough to show something.
 
+mod compression;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +43,12 @@ impl App for Probe {
         let echo = Bytes::copy_from_slice(argument.as_bytes());
         match what {
             "echo" => context.send(connection, MessageKind::Text, echo).unwrap(),
+            "direct" => {
+                let target = Target::Inbox("guest".into());
+                context
+                    .publish_from_server("guest".into(), target, echo)
+                    .unwrap();
+            }
             "publish" => {
                 let target = Target::Room(argument.into());
                 context
@@ -83,6 +91,16 @@ impl Rig {
     }
 
     fn seeded(seed: u64, shards: u16, limits: Limits, slow_consumer: SlowConsumer) -> Self {
+        Self::compressing(seed, shards, limits, slow_consumer, Compression::default())
+    }
+
+    fn compressing(
+        seed: u64,
+        shards: u16,
+        limits: Limits,
+        slow_consumer: SlowConsumer,
+        compression: Compression,
+    ) -> Self {
         let setup = SimSetup {
             slots: 256,
             buffers: 64,
@@ -99,6 +117,7 @@ impl Rig {
                 shards,
                 limits: Arc::clone(&limits),
                 slow_consumer,
+                compression,
                 table_size: setup.slots,
                 hash_seed: 7,
                 random_seed: 7,
@@ -145,7 +164,13 @@ impl Rig {
 
     /// A client of shard 0 whose connection is open.
     fn client(&mut self) -> SimWebSocket {
-        let mut client = SimWebSocket::connect(&self.network, 0, "/");
+        self.client_with(&[])
+    }
+
+    /// The same with header lines of its own.
+    fn client_with(&mut self, headers: &[(&str, &str)]) -> SimWebSocket {
+        let connection = self.network.connect(0);
+        let mut client = SimWebSocket::connect_with(connection, "/", headers);
         client.step(usize::MAX);
         self.rest(0);
         let events = client.step(usize::MAX);
@@ -328,6 +353,7 @@ fn a_message_put_together_leaves_no_memory_behind() {
         let frame = |fin, opcode| SimFrame {
             fin,
             opcode,
+            compressed: false,
             payload: vec![b'x'; 1000],
         };
         client.send_frame(&frame(false, Opcode::Text));

@@ -42,6 +42,8 @@ pub struct SimFrame {
     pub fin: bool,
     /// What it is.
     pub opcode: Opcode,
+    /// Whether its first reserved bit says that the message is compressed (RFC 7692, section 6).
+    pub compressed: bool,
     /// The bytes, not masked.
     pub payload: Vec<u8>,
 }
@@ -53,6 +55,7 @@ impl SimFrame {
         Self {
             fin: true,
             opcode,
+            compressed: false,
             payload: payload.to_vec(),
         }
     }
@@ -71,7 +74,8 @@ impl SimFrame {
     /// The frame on the wire, masked as a client must.
     #[must_use]
     pub fn encode(&self, mask: [u8; 4]) -> Vec<u8> {
-        let mut bytes = vec![u8::from(self.fin) << 7 | self.opcode as u8];
+        let bits = u8::from(self.fin) << 7 | u8::from(self.compressed) << 6;
+        let mut bytes = vec![bits | self.opcode as u8];
         match self.payload.len() {
             length @ 0..=125 => bytes.push(0x80 | length as u8),
             length @ 126..=0xFFFF => {
@@ -97,7 +101,7 @@ impl SimFrame {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        if first & 0x30 != 0 {
             return Err(format!("reserved bits in {first:#04x}"));
         }
         let opcode = Opcode::ALL
@@ -105,6 +109,10 @@ impl SimFrame {
             .find(|opcode| *opcode as u8 == first & 0xF);
         let opcode = opcode.ok_or_else(|| format!("unknown opcode in {first:#04x}"))?;
         let fin = first & 0x80 != 0;
+        let compressed = first & 0x40 != 0;
+        if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(format!("reserved bits in {first:#04x}"));
+        }
         if second & 0x80 != 0 {
             return Err("a server's frame is masked".to_owned());
         }
@@ -141,6 +149,7 @@ impl SimFrame {
         let frame = Self {
             fin,
             opcode,
+            compressed,
             payload,
         };
         Ok(Some((frame, end)))
@@ -194,8 +203,9 @@ mod tests {
 
     #[test]
     fn what_a_server_may_not_send() {
-        let cases: [(&str, &[u8]); 6] = [
-            ("reserved bits", &[0xC1, 0x00]),
+        let cases: [(&str, &[u8]); 7] = [
+            ("reserved bits", &[0xA1, 0x00]),
+            ("reserved bits", &[0xC9, 0x00]),
             ("unknown opcode", &[0x83, 0x00]),
             ("masked", &[0x81, 0x80]),
             ("takes 2 bytes", &[0x81, 126, 0, 125]),

@@ -16,6 +16,7 @@
 //! ([`SimNetwork::is_quiet`]) whatever the faults.
 
 mod client;
+mod deflate;
 mod driver;
 mod faults;
 mod frame;
@@ -35,4 +36,4 @@ pub use frame::{Opcode, SimFrame};
 pub use ledger::Leaks;
 pub use network::SimNetwork;
 pub use random::Random;
-pub use websocket::{SimEvent, SimResponse, SimWebSocket};
+pub use websocket::{EXTENSIONS, SimEvent, SimResponse, SimWebSocket};

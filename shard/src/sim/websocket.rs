@@ -3,6 +3,7 @@
 use tungstenite::handshake::derive_accept_key;
 
 use super::client::SimClient;
+use super::deflate::SimDeflate;
 use super::frame::{Opcode, SimFrame};
 use super::network::SimNetwork;
 use super::random::Random;
@@ -10,6 +11,9 @@ use crate::driver::ShardId;
 
 /// The key of the example in RFC 6455, section 1.3. A server cannot tell it from another one.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// The header of offers and of their answer (RFC 6455, section 11.3.2).
+pub const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
 /// Header lines of a response that are parsed at most.
 const HEADERS_MAX: usize = 32;
@@ -82,8 +86,12 @@ pub struct SimWebSocket {
     outgoing: Vec<u8>,
     /// Bytes that were read and are not parsed yet.
     incoming: Vec<u8>,
-    /// The message whose end has not arrived.
-    message: Option<(Opcode, Vec<u8>)>,
+    /// The message whose end has not arrived, and whether it is compressed.
+    message: Option<(Opcode, bool, Vec<u8>)>,
+    /// Where compression was offered, what was agreed on.
+    deflate: Option<SimDeflate>,
+    offered: bool,
+    inflated: u64,
     phase: Phase,
     answers: bool,
 }
@@ -113,6 +121,11 @@ impl SimWebSocket {
             outgoing: request.into_bytes(),
             incoming: Vec::new(),
             message: None,
+            deflate: None,
+            offered: headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case(EXTENSIONS)),
+            inflated: 0,
             phase: Phase::Handshake,
             answers: true,
         }
@@ -123,9 +136,30 @@ impl SimWebSocket {
         self.answers = answers;
     }
 
-    /// Sends a text message in one frame.
+    /// Sends a text message in one frame, compressed where that is agreed on.
     pub fn send_text(&mut self, text: &str) {
-        self.send_frame(&SimFrame::whole(Opcode::Text, text.as_bytes()));
+        let mut frame = SimFrame::whole(Opcode::Text, text.as_bytes());
+        if let Some(deflated) = self
+            .deflate
+            .as_mut()
+            .and_then(|deflate| deflate.deflate(&frame.payload).ok())
+        {
+            frame.compressed = true;
+            frame.payload = deflated;
+        }
+        self.send_frame(&frame);
+    }
+
+    /// Whether the server has agreed to compress.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.deflate.is_some()
+    }
+
+    /// Messages that came compressed.
+    #[must_use]
+    pub fn inflated(&self) -> u64 {
+        self.inflated
     }
 
     /// Sends a ping.
@@ -233,6 +267,12 @@ impl SimWebSocket {
         if accept != Some(expected.as_str()) {
             return Err(format!("Sec-WebSocket-Accept is {accept:?}"));
         }
+        if let Some(answer) = response.header(EXTENSIONS) {
+            if !self.offered {
+                return Err(format!("an extension that was not offered: {answer}"));
+            }
+            self.deflate = Some(SimDeflate::from_answer(answer)?);
+        }
         self.phase = Phase::Open;
         Ok(Some(SimEvent::Upgraded(response)))
     }
@@ -240,6 +280,9 @@ impl SimWebSocket {
     fn message(&mut self) -> Result<Option<SimEvent>, String> {
         while let Some((frame, size)) = SimFrame::decode(&self.incoming)? {
             self.incoming.drain(..size);
+            if frame.compressed && self.deflate.is_none() {
+                return Err("a compressed message that was not agreed on".to_owned());
+            }
             let payload = frame.payload;
             match frame.opcode {
                 Opcode::Close => return self.close_event(&payload).map(Some),
@@ -251,18 +294,23 @@ impl SimWebSocket {
                 }
                 Opcode::Pong => return Ok(Some(SimEvent::Pong(payload))),
                 Opcode::Continuation => match &mut self.message {
-                    Some((_, message)) => message.extend(payload),
+                    Some((_, _, message)) => message.extend(payload),
                     None => return Err("a continuation of nothing".to_owned()),
                 },
                 opcode @ (Opcode::Text | Opcode::Binary) => {
-                    if self.message.replace((opcode, payload)).is_some() {
+                    let begun = (opcode, frame.compressed, payload);
+                    if self.message.replace(begun).is_some() {
                         return Err("a message within a message".to_owned());
                     }
                 }
             }
             if frame.fin
-                && let Some((opcode, message)) = self.message.take()
+                && let Some((opcode, compressed, mut message)) = self.message.take()
             {
+                if let Some(deflate) = self.deflate.as_mut().filter(|_| compressed) {
+                    message = deflate.inflate(&message)?;
+                    self.inflated += 1;
+                }
                 return match opcode {
                     Opcode::Text => text(&message).map(|text| Some(SimEvent::Text(text))),
                     _ => Ok(Some(SimEvent::Binary(message))),

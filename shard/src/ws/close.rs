@@ -10,8 +10,8 @@ pub const GOING_AWAY: u16 = 1001;
 pub const PROTOCOL_ERROR: u16 = 1002;
 /// The peer sent a kind of message that cannot be accepted.
 pub const UNSUPPORTED: u16 = 1003;
-/// A text was not UTF-8.
-pub const INVALID_TEXT: u16 = 1007;
+/// The contents of a message do not fit its kind: a text is not UTF-8, or what is compressed does not inflate.
+pub const INVALID_PAYLOAD: u16 = 1007;
 /// The peer broke a rule of the application.
 pub const POLICY: u16 = 1008;
 /// A message was too large.
@@ -21,10 +21,10 @@ pub const INTERNAL_ERROR: u16 = 1011;
 /// The server is overloaded, or the peer reads too slowly: it should come back later (IANA registry).
 pub const TRY_AGAIN_LATER: u16 = 1013;
 
-/// How the peer broke RFC 6455. The text fits into a close frame's reason.
+/// How the peer broke RFC 6455, or RFC 7692 where that is named. The text fits into a close frame's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A reserved bit is set though no extension gives it a meaning (§5.2).
+    /// A reserved bit is set though no extension gives it a meaning there (§5.2; RFC 7692 §6).
     #[error("reserved bits must be 0")]
     ReservedBits,
     /// An opcode that the RFC reserves (§5.2).
@@ -60,7 +60,10 @@ pub enum Violation {
     /// A text or a close reason that is not UTF-8 (§8.1).
     #[error("text must be UTF-8")]
     InvalidText,
-    /// A message above the session's limit (§7.4.1).
+    /// A compressed message that is not whole, valid DEFLATE (RFC 7692 §7.2.2).
+    #[error("what is compressed must be valid DEFLATE")]
+    InvalidDeflate,
+    /// A message above the session's limit, as it came or inflated (§7.4.1).
     #[error("message too large")]
     MessageTooLarge,
 }
@@ -70,7 +73,7 @@ impl Violation {
     #[must_use]
     pub const fn code(&self) -> u16 {
         match self {
-            Self::InvalidText => INVALID_TEXT,
+            Self::InvalidText | Self::InvalidDeflate => INVALID_PAYLOAD,
             Self::MessageTooLarge => TOO_LARGE,
             Self::ReservedBits
             | Self::ReservedOpcode(_)

@@ -36,6 +36,12 @@ impl Partial {
         limits: &SessionLimits,
     ) -> Result<(), Violation> {
         match frame.opcode {
+            Opcode::Text if starts && frame.compressed => {
+                self.message = Some(PartialMessage::Compressed(MessageKind::Text));
+            }
+            Opcode::Binary if starts && frame.compressed => {
+                self.message = Some(PartialMessage::Compressed(MessageKind::Binary));
+            }
             Opcode::Text if starts => {
                 self.message = Some(PartialMessage::Text(utf8::Progress::default()));
             }
@@ -50,18 +56,19 @@ impl Partial {
         append(&mut self.bytes, fresh, size_max);
         match &mut self.message {
             Some(PartialMessage::Text(progress)) => Ok(progress.advance(&self.bytes)?),
-            Some(PartialMessage::Binary) | None => Ok(()),
+            Some(PartialMessage::Binary | PartialMessage::Compressed(_)) | None => Ok(()),
         }
     }
 
     /// Ends the message in progress.
-    fn finish_message(&mut self) -> Result<MessageKind, Violation> {
+    fn finish_message(&mut self) -> Result<WholeKind, Violation> {
         match self.message.take() {
             Some(PartialMessage::Text(progress)) => {
                 progress.finish(&self.bytes)?;
-                Ok(MessageKind::Text)
+                Ok(WholeKind::Message(MessageKind::Text))
             }
-            Some(PartialMessage::Binary) => Ok(MessageKind::Binary),
+            Some(PartialMessage::Binary) => Ok(WholeKind::Message(MessageKind::Binary)),
+            Some(PartialMessage::Compressed(kind)) => Ok(WholeKind::Compressed(kind)),
             None => Err(Violation::UnexpectedContinuation),
         }
     }
@@ -72,6 +79,8 @@ impl Partial {
 enum PartialMessage {
     Text(utf8::Progress),
     Binary,
+    /// What it is can be said when it is whole.
+    Compressed(MessageKind),
 }
 
 /// A frame whose header has been judged.
@@ -79,6 +88,8 @@ enum PartialMessage {
 struct Frame {
     fin: bool,
     opcode: Opcode,
+    /// Whether it begins a compressed message.
+    compressed: bool,
     mask: [u8; 4],
     /// Bytes of its payload.
     length: usize,
@@ -127,7 +138,10 @@ pub(super) struct Whole<'input> {
 /// What is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WholeKind {
+    /// A message that may be lent. Text has been checked.
     Message(MessageKind),
+    /// A message to be inflated first.
+    Compressed(MessageKind),
     Ping,
     Pong,
     Close,
@@ -164,16 +178,19 @@ impl<'input> Place<'input> {
 }
 
 /// Decodes up to the end of the next message or control frame, `None` when the input is used up before.
+///
+/// `permits_compressed` says whether messages may come compressed (RFC 7692).
 pub(super) fn next_whole<'input>(
     partial: &mut Option<Box<Partial>>,
     input: &mut Input<'input>,
     limits: &SessionLimits,
+    permits_compressed: bool,
 ) -> Result<Option<Whole<'input>>, Violation> {
     loop {
         let frame = match partial.as_mut().and_then(|partial| partial.frame.take()) {
             Some(frame) => frame,
             None => match next_header(partial, input)? {
-                Some(header) => judge(&header, partial.as_deref(), limits)?,
+                Some(header) => judge(&header, partial.as_deref(), limits, permits_compressed)?,
                 None => return Ok(None),
             },
         };
@@ -223,10 +240,11 @@ fn judge(
     header: &Header,
     partial: Option<&Partial>,
     limits: &SessionLimits,
+    permits_compressed: bool,
 ) -> Result<Frame, Violation> {
-    // No extension is negotiated. One that is (permessage-deflate: RSV1 on a message's first frame)
-    // permits its bits here.
-    if header.reserved != 0 {
+    let starts_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+    let compressed = header.reserved == Header::COMPRESSED && permits_compressed && starts_message;
+    if header.reserved != 0 && !compressed {
         return Err(Violation::ReservedBits);
     }
     let mask = header.mask.ok_or(Violation::Unmasked)?;
@@ -242,6 +260,7 @@ fn judge(
         Ok(length) if length <= size_max => Ok(Frame {
             fin: header.fin,
             opcode: header.opcode,
+            compressed,
             mask,
             length,
             received: 0,
@@ -262,6 +281,8 @@ fn take_in_place<'input>(
         return Ok(None);
     }
     let kind = match frame.opcode {
+        Opcode::Text if frame.compressed => WholeKind::Compressed(MessageKind::Text),
+        Opcode::Binary if frame.compressed => WholeKind::Compressed(MessageKind::Binary),
         Opcode::Text => WholeKind::Message(MessageKind::Text),
         Opcode::Binary => WholeKind::Message(MessageKind::Binary),
         Opcode::Ping => WholeKind::Ping,
@@ -271,7 +292,7 @@ fn take_in_place<'input>(
     };
     let payload = input.take(frame.length);
     mask::apply(payload, frame.mask, 0);
-    if frame.opcode == Opcode::Text {
+    if kind == WholeKind::Message(MessageKind::Text) {
         utf8::check(payload)?;
     }
     let place = Place::Input(payload);
@@ -301,7 +322,7 @@ fn take_by_copy<'input>(
                 partial.frame = Some(frame);
                 Ok(None)
             } else if frame.fin {
-                let kind = WholeKind::Message(partial.finish_message()?);
+                let kind = partial.finish_message()?;
                 let place = Place::Message;
                 Ok(Some(Whole { kind, place }))
             } else {

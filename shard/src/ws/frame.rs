@@ -16,6 +16,7 @@ pub const CLOSE_REASON_SIZE_MAX: usize = CONTROL_SIZE_MAX - 2;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 const LENGTH_16_BIT: u8 = 126;
 const LENGTH_64_BIT: u8 = 127;
@@ -75,6 +76,11 @@ pub struct Header {
     pub mask: Option<[u8; 4]>,
     /// Bytes of payload after the header.
     pub length: u64,
+}
+
+impl Header {
+    /// RSV1 among [`Header::reserved`]: the first frame of a compressed message (RFC 7692 §6).
+    pub const COMPRESSED: u8 = RSV1 >> 4;
 }
 
 /// Reads the header at the start of `bytes`: the header and its own size in bytes, `None` when it is not all there.
@@ -164,6 +170,14 @@ pub fn header(opcode: Opcode, length: usize) -> ([u8; SERVER_HEADER_SIZE_MAX], u
             10
         }
     };
+    (bytes, size)
+}
+
+/// The same as [`header`] for a compressed message: RSV1 is set (RFC 7692 §6).
+#[must_use]
+pub fn compressed_header(opcode: Opcode, length: usize) -> ([u8; SERVER_HEADER_SIZE_MAX], usize) {
+    let (mut bytes, size) = header(opcode, length);
+    bytes[0] |= RSV1;
     (bytes, size)
 }
 

@@ -6,13 +6,32 @@
 //! A client opens its connection with [`handshake::client`] and reads and writes frames with [`frame`] alone.
 //!
 //! ```
+//! use shardcast_shard::ws::deflate::{Inflater, Policy};
 //! use shardcast_shard::ws::{Incoming, Input, Session, SessionLimits, frame, handshake};
 //!
-//! fn receive(session: &mut Session, received: &mut [u8], limits: &SessionLimits, send: &mut Vec<u8>) {
+//! /// Every message is compressed by itself, so one inflater serves all sessions.
+//! const POLICY: Policy = Policy {
+//!     server_window_bits: 15,
+//!     client_window_bits: 15,
+//!     server_takeover: false,
+//!     client_takeover: false,
+//! };
+//!
+//! fn receive(
+//!     session: &mut Session,
+//!     received: &mut [u8],
+//!     limits: &SessionLimits,
+//!     inflater: &mut Inflater,
+//!     send: &mut Vec<u8>,
+//! ) {
+//!     let mut agreed = None;
 //!     let mut input = Input::new(received);
-//!     while let Some(event) = session.next(&mut input, limits) {
+//!     while let Some(event) = session.next(&mut input, limits, inflater) {
 //!         match event {
-//!             Incoming::Upgrade(request) => send.extend_from_slice(&handshake::response(&request, None)),
+//!             Incoming::Upgrade(request) => {
+//!                 agreed = POLICY.negotiate(&request);
+//!                 send.extend_from_slice(&handshake::response(&request, None, agreed.as_ref()));
+//!             }
 //!             Incoming::Rejected(rejection) => send.extend_from_slice(&rejection.response()),
 //!             Incoming::Message(message) => frame::encode(message.kind.opcode(), message.payload, send),
 //!             Incoming::Ping(payload) => send.extend_from_slice(&frame::pong(payload)),
@@ -22,6 +41,9 @@
 //!                 send.extend_from_slice(&frame::close(violation.code(), &violation.to_string()));
 //!             }
 //!         }
+//!         if let Some(agreement) = agreed.take() {
+//!             session.agree(agreement);
+//!         }
 //!     }
 //! }
 //! ```
@@ -30,16 +52,23 @@
 //!
 //! * **Every split of the byte stream gives the same events.** All checks depend on positions in the stream, never
 //!   on where a buffer happened to end.
-//! * **A message that lies whole in the input is never copied.** It is unmasked in place and lent.
+//! * **A message that lies whole in the input is never copied.** It is unmasked in place and lent; a compressed one is inflated
+//!   from there.
 //! * **An idle session owns no heap.** Whatever is partial lives in one box, which is freed at the
 //!   call of [`Session::next`] after the one that lent its contents.
 //! * **Memory follows what arrived, never what was announced**, and stops at the [`SessionLimits`].
-//! * **A violation is reported as soon as the bytes that prove it are here**, also inside a partial frame.
+//! * **A violation is reported as soon as the bytes that prove it are here**, also inside a partial frame. What is compressed is
+//!   looked at when the message is whole: the inflater may serve other sessions meanwhile.
 
 pub mod close;
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod oracle;
 
 mod decoder;
 mod input;

@@ -1,10 +1,12 @@
 //! One connection's state: a handshake, then messages, then nothing any more.
 
 use super::close::{self, Violation};
-use super::decoder::{self, Partial, WholeKind};
+use super::decoder::{self, Partial, Place, WholeKind};
+use super::deflate::{Agreement, Inflater};
 use super::frame::Opcode;
 use super::handshake::{self, Head, Rejection, UpgradeRequest};
 use super::input::Input;
+use super::utf8;
 
 /// The bounds of a session, in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub struct SessionLimits {
     pub handshake_size_max: usize,
     /// Number of header lines of the handshake. Above it: [`Rejection::TooManyHeaders`].
     pub handshake_headers_max: usize,
-    /// One message, all its fragments together. Above it: [`Violation::MessageTooLarge`].
+    /// One message, all its fragments together, both as it came and inflated. Above it: [`Violation::MessageTooLarge`].
     pub message_size_max: usize,
 }
 
@@ -42,7 +44,9 @@ impl MessageKind {
 pub struct Message<'a> {
     /// Text, whose payload has been checked, or bytes.
     pub kind: MessageKind,
-    /// What the peer sent, unmasked. It may be written to: parsers that work in place need that.
+    /// Bytes that it took compressed, where it came so: inflating it was more work than its size says.
+    pub compressed_size: Option<usize>,
+    /// What the peer sent, unmasked and inflated. It may be written to: parsers that work in place need that.
     pub payload: &'a mut [u8],
 }
 
@@ -50,7 +54,8 @@ pub struct Message<'a> {
 #[derive(Debug)]
 pub enum Incoming<'a> {
     /// A valid upgrade request. The session is open from here on, and bytes after the request are frames: the
-    /// caller answers with [`handshake::response`], or sends a [`handshake::Refusal`] and calls [`Session::finish`].
+    /// caller answers with [`handshake::response`], or sends a [`handshake::Refusal`] and calls [`Session::finish`]. Where the answer
+    /// agrees to compressed messages it calls [`Session::agree`] before it asks for the next event.
     Upgrade(UpgradeRequest<'a>),
     /// Not a valid upgrade request: send the rejection's response and close. Nothing follows.
     Rejected(Rejection),
@@ -75,6 +80,8 @@ pub enum Incoming<'a> {
 #[derive(Debug, Default)]
 pub struct Session {
     phase: Phase,
+    /// What permits compressed messages.
+    agreement: Option<Agreement>,
     /// Exists only while a request, frame or message is in progress or lent.
     partial: Option<Box<Partial>>,
 }
@@ -108,8 +115,19 @@ impl Session {
     pub fn opened() -> Self {
         Self {
             phase: Phase::Open,
-            partial: None,
+            ..Self::default()
         }
+    }
+
+    /// Permits compressed messages from here on. The answer to the upgrade request has to say the same.
+    pub fn agree(&mut self, agreement: Agreement) {
+        self.agreement = Some(agreement);
+    }
+
+    /// What was agreed about compressed messages.
+    #[must_use]
+    pub fn agreement(&self) -> Option<Agreement> {
+        self.agreement
     }
 
     /// Whether the handshake was valid and nothing has ended the session since.
@@ -135,15 +153,18 @@ impl Session {
     /// Takes the next event out of `input`. `None` when the input is used up, where the start of a request or
     /// frame is kept for the next input, or when the session has finished.
     ///
-    /// The same limits are to be given at every call.
+    /// The same limits are to be given at every call. `inflater` may be shared with other sessions, unless the client takes its window
+    /// over ([`Agreement::client_takeover`]): then it is this session's own.
     pub fn next<'a, 'input: 'a>(
         &'a mut self,
         input: &mut Input<'input>,
         limits: &SessionLimits,
+        inflater: &'a mut Inflater,
     ) -> Option<Incoming<'a>> {
+        inflater.release();
         match self.phase {
             Phase::Handshake => self.next_upgrade(input, limits),
-            Phase::Open => self.next_frame(input, limits),
+            Phase::Open => self.next_frame(input, limits, inflater),
             Phase::Finished => {
                 self.partial = None;
                 None
@@ -185,6 +206,7 @@ impl Session {
         &'a mut self,
         input: &mut Input<'input>,
         limits: &SessionLimits,
+        inflater: &'a mut Inflater,
     ) -> Option<Incoming<'a>> {
         if self
             .partial
@@ -193,16 +215,25 @@ impl Session {
         {
             self.partial = None;
         }
-        let whole = match decoder::next_whole(&mut self.partial, input, limits) {
+        let permits_compressed = self.agreement.is_some();
+        let next = decoder::next_whole(&mut self.partial, input, limits, permits_compressed);
+        let whole = match next {
             Ok(whole) => whole?,
             Err(violation) => {
                 self.finish();
                 return Some(Incoming::Violation(violation));
             }
         };
+        if let WholeKind::Compressed(kind) = whole.kind {
+            return Some(self.inflate(kind, whole.place, limits, inflater));
+        }
         let payload = whole.place.resolve(self.partial.as_deref_mut());
         Some(match whole.kind {
-            WholeKind::Message(kind) => Incoming::Message(Message { kind, payload }),
+            WholeKind::Message(kind) | WholeKind::Compressed(kind) => Incoming::Message(Message {
+                kind,
+                compressed_size: None,
+                payload,
+            }),
             WholeKind::Ping => Incoming::Ping(payload),
             WholeKind::Pong => Incoming::Pong(payload),
             WholeKind::Close => {
@@ -213,5 +244,37 @@ impl Session {
                 }
             }
         })
+    }
+
+    /// Inflates a message that came whole.
+    fn inflate<'a>(
+        &mut self,
+        kind: MessageKind,
+        place: Place<'_>,
+        limits: &SessionLimits,
+        inflater: &'a mut Inflater,
+    ) -> Incoming<'a> {
+        let compressed = place.resolve(self.partial.as_deref_mut());
+        let compressed_size = Some(compressed.len());
+        let inflated = inflater.message(compressed, limits.message_size_max);
+        // Nothing else is in progress where a message has ended.
+        self.partial = None;
+        let checked = inflated.and_then(|payload| {
+            if kind == MessageKind::Text {
+                utf8::check(payload)?;
+            }
+            Ok(payload)
+        });
+        match checked {
+            Ok(payload) => Incoming::Message(Message {
+                kind,
+                compressed_size,
+                payload,
+            }),
+            Err(violation) => {
+                self.finish();
+                Incoming::Violation(violation)
+            }
+        }
     }
 }

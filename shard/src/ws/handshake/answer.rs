@@ -7,14 +7,21 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::headers;
 use super::request::UpgradeRequest;
+use crate::ws::deflate::Agreement;
 
 /// The 101 that opens the session.
 ///
 /// `protocol` is the subprotocol chosen. It is named only when the client offered it: a client must fail the
 /// connection when it is answered any other, and nothing but the client's own token gets into the headers.
+///
+/// `deflate` is what was agreed about compressed messages, from the same request.
 #[must_use]
-pub fn response(request: &UpgradeRequest<'_>, protocol: Option<&str>) -> Bytes {
-    let mut answer = String::with_capacity(160);
+pub fn response(
+    request: &UpgradeRequest<'_>,
+    protocol: Option<&str>,
+    deflate: Option<&Agreement>,
+) -> Bytes {
+    let mut answer = String::with_capacity(320);
     answer.push_str(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     );
@@ -24,8 +31,15 @@ pub fn response(request: &UpgradeRequest<'_>, protocol: Option<&str>) -> Bytes {
         &derive_accept_key(request.key().as_bytes()),
     );
     let chosen = protocol.and_then(|chosen| request.protocols().find(|offered| *offered == chosen));
-    if let Some(chosen) = chosen.filter(|chosen| is_token(chosen)) {
+    if let Some(chosen) = chosen.filter(|chosen| headers::is_token(chosen)) {
         headers::push(&mut answer, "Sec-WebSocket-Protocol", chosen);
+    }
+    if let Some(agreement) = deflate {
+        headers::push(
+            &mut answer,
+            "Sec-WebSocket-Extensions",
+            &agreement.to_string(),
+        );
     }
     answer.push_str("\r\n");
     Bytes::from(answer)
@@ -61,6 +75,9 @@ pub enum Rejection {
     /// Another version of the WebSocket protocol.
     #[error("only version 13 of the WebSocket protocol is spoken here")]
     Version,
+    /// `Sec-WebSocket-Extensions` is not written as RFC 6455 §9.1 says.
+    #[error("the Sec-WebSocket-Extensions header is malformed")]
+    Extensions,
     /// The head is larger than the session's limit.
     #[error("the request is too large")]
     TooLarge,
@@ -82,7 +99,8 @@ impl Rejection {
             | Self::Host
             | Self::Upgrade
             | Self::Connection
-            | Self::Key => (400, "Bad Request"),
+            | Self::Key
+            | Self::Extensions => (400, "Bad Request"),
             Self::Method => (405, "Method Not Allowed"),
             Self::TimedOut => (408, "Request Timeout"),
             Self::NotUpgrade | Self::Version => (426, "Upgrade Required"),
@@ -200,12 +218,4 @@ fn error_answer((code, reason): (u16, &str), headers: &[(&str, &str)], text: &st
     answer.push_str(text);
     answer.push('\n');
     Bytes::from(answer)
-}
-
-/// Whether the value is a token of HTTP (RFC 9110 §5.6.2), as a subprotocol's name must be.
-fn is_token(value: &str) -> bool {
-    !value.is_empty()
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

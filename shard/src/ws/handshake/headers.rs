@@ -24,11 +24,15 @@ pub(super) fn single<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a str> 
 
 /// The members of a comma-separated list, which may be spread over several headers (RFC 9110 §5.6.1).
 pub(super) fn tokens<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
-    values(headers, name)
-        .flatten()
-        .flat_map(|value| value.split(','))
+    values(headers, name).flatten().flat_map(members)
+}
+
+/// The members of a list in one header. Empty ones do not count (RFC 9110 §5.6.1.2).
+pub(super) fn members(value: &str) -> impl Iterator<Item = &str> {
+    value
+        .split(',')
         .map(trim)
-        .filter(|token| !token.is_empty())
+        .filter(|member| !member.is_empty())
 }
 
 /// Whether a list holds the token, in any case.
@@ -44,7 +48,15 @@ pub(super) fn push(head: &mut String, name: &str, value: &str) {
     head.push_str("\r\n");
 }
 
+/// Whether the value is a token (RFC 9110 §5.6.2).
+pub(super) fn is_token(value: &str) -> bool {
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
 /// Optional white space of HTTP is spaces and tabs.
-fn trim(value: &str) -> &str {
+pub(super) fn trim(value: &str) -> &str {
     value.trim_matches([' ', '\t'])
 }

@@ -2,11 +2,14 @@
 
 mod answer;
 pub mod client;
+mod extensions;
 mod headers;
 mod request;
 
 pub use answer::{Refusal, RefusalStatus, Rejection, response};
 pub use request::UpgradeRequest;
+
+pub(super) use extensions::Offer;
 
 use super::decoder::{self, Partial};
 use super::input::Input;

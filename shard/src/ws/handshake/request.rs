@@ -3,10 +3,14 @@
 use std::borrow::Cow;
 
 use super::answer::Rejection;
-use super::headers::{has_token, single, tokens, values};
+use super::extensions::Offer;
+use super::headers::{has_token, members, single, tokens, values};
 
 /// Characters of a `Sec-WebSocket-Key`: 16 bytes in base64, padded.
 const KEY_LENGTH: usize = 24;
+
+/// The header of a client's offers.
+const EXTENSIONS: &str = "sec-websocket-extensions";
 
 /// A valid upgrade request, borrowed from the bytes that it arrived in.
 #[derive(Clone, Debug)]
@@ -60,6 +64,10 @@ impl<'a> UpgradeRequest<'a> {
         let key = single(&headers, "sec-websocket-key")
             .filter(|key| is_key(key))
             .ok_or(Rejection::Key)?;
+        let are_offers = |value| members(value).all(|member| Offer::parse(member).is_some());
+        if !values(&headers, EXTENSIONS).all(|value| value.is_some_and(are_offers)) {
+            return Err(Rejection::Extensions);
+        }
         Ok(Self {
             path,
             query,
@@ -119,7 +127,12 @@ impl<'a> UpgradeRequest<'a> {
     /// The extensions offered, in the client's order of preference, each with its parameters:
     /// `permessage-deflate; client_max_window_bits`.
     pub fn extensions(&self) -> impl Iterator<Item = &'a str> {
-        tokens(&self.headers, "sec-websocket-extensions")
+        tokens(&self.headers, EXTENSIONS)
+    }
+
+    /// The same, taken apart.
+    pub(in crate::ws) fn offers(&self) -> impl Iterator<Item = Offer<'a>> {
+        self.extensions().filter_map(Offer::parse)
     }
 
     /// The client's nonce: 16 bytes in base64.

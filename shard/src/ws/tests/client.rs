@@ -214,8 +214,12 @@ fn own_response(request: &[u8], protocol: Option<&str>) -> Vec<u8> {
         ..LIMITS
     };
     let mut received = request.to_vec();
-    match Session::new().next(&mut Input::new(&mut received), &limits) {
-        Some(Incoming::Upgrade(request)) => handshake::response(&request, protocol).to_vec(),
+    match Session::new().next(
+        &mut Input::new(&mut received),
+        &limits,
+        &mut Inflater::shared(),
+    ) {
+        Some(Incoming::Upgrade(request)) => handshake::response(&request, protocol, None).to_vec(),
         other => panic!("{other:?}"),
     }
 }

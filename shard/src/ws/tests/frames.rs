@@ -1,6 +1,6 @@
 //! The rules of RFC 6455 §5 to §7, case by case.
 
-use super::streams::faults;
+use super::streams::{compressed_faults, faults};
 use super::*;
 use crate::ws::frame::{Opcode, encode_masked};
 
@@ -98,9 +98,9 @@ fn every_violation_is_named_and_ends_the_session() {
 
 #[test]
 fn violations_have_the_codes_of_the_rfc() {
-    for (_, violation) in faults() {
+    for (_, violation) in [faults(), compressed_faults()].concat() {
         let expected = match violation {
-            Violation::InvalidText => 1007,
+            Violation::InvalidText | Violation::InvalidDeflate => 1007,
             Violation::MessageTooLarge => 1009,
             _ => 1002,
         };
@@ -146,7 +146,7 @@ fn what_lies_whole_in_the_input_is_lent_from_it() {
     let mut session = Session::opened();
     let mut input = Input::new(&mut stream);
     let mut count = 0;
-    while let Some(incoming) = session.next(&mut input, &LIMITS) {
+    while let Some(incoming) = session.next(&mut input, &LIMITS, &mut Inflater::shared()) {
         let payload = match incoming {
             Incoming::Message(message) => message.payload.as_ptr(),
             Incoming::Ping(payload) => payload.as_ptr(),
@@ -171,5 +171,9 @@ fn a_finished_session_yields_nothing() {
     assert!(!session.is_open());
     assert_eq!(session.buffered_bytes(), 0);
     let mut more = frames(&[(Opcode::Text, true, b"more")]);
-    assert!(session.next(&mut Input::new(&mut more), &LIMITS).is_none());
+    assert!(
+        session
+            .next(&mut Input::new(&mut more), &LIMITS, &mut Inflater::shared())
+            .is_none()
+    );
 }

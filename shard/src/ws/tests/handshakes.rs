@@ -1,5 +1,6 @@
 //! The rules of RFC 6455 §4, case by case, and the bytes of the answers.
 
+use super::streams::raw;
 use super::*;
 
 /// The request of RFC 6455 §1.2.
@@ -15,7 +16,11 @@ const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
 fn with_request<R>(request: &str, check: impl FnOnce(&UpgradeRequest<'_>) -> R) -> R {
     let mut received = request.as_bytes().to_vec();
     let mut session = Session::new();
-    match session.next(&mut Input::new(&mut received), &LIMITS) {
+    match session.next(
+        &mut Input::new(&mut received),
+        &LIMITS,
+        &mut Inflater::shared(),
+    ) {
         Some(Incoming::Upgrade(request)) => check(&request),
         other => panic!("{request}{other:?}"),
     }
@@ -33,7 +38,7 @@ fn the_example_of_the_rfc() {
             ["chat", "superchat"]
         );
         assert_eq!(request.extensions().count(), 0);
-        let answer = handshake::response(request, Some("chat"));
+        let answer = handshake::response(request, Some("chat"), None);
         assert_eq!(
             std::str::from_utf8(&answer).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\n\
@@ -56,7 +61,7 @@ fn a_protocol_that_was_not_offered_is_not_named() {
             Some("x\r\nSet-Cookie: a=b"),
             Some(""),
         ] {
-            let answer = handshake::response(request, protocol);
+            let answer = handshake::response(request, protocol, None);
             let answer = std::str::from_utf8(&answer).unwrap();
             assert!(!answer.contains("Sec-WebSocket-Protocol"), "{answer}");
             assert_eq!(answer.matches("\r\n").count(), 5);
@@ -132,6 +137,11 @@ fn requests_that_are_rejected() {
             Key,
         ),
         (
+            "Origin:",
+            "Sec-WebSocket-Extensions: a;\r\nOrigin:",
+            Extensions,
+        ),
+        (
             "Origin: http",
             &format!("{many}Origin: http"),
             TooManyHeaders,
@@ -181,9 +191,9 @@ fn query_values() {
         ..LIMITS
     };
     let mut received = request.into_bytes();
-    let mut session = Session::new();
-    let Some(Incoming::Upgrade(request)) = session.next(&mut Input::new(&mut received), &limits)
-    else {
+    let (mut session, mut inflater) = (Session::new(), Inflater::shared());
+    let mut input = Input::new(&mut received);
+    let Some(Incoming::Upgrade(request)) = session.next(&mut input, &limits, &mut inflater) else {
         panic!("rejected");
     };
     assert_eq!(request.query(), Some(query));
@@ -230,7 +240,11 @@ fn headers() {
     let position = received.iter().position(|byte| *byte == 1).unwrap();
     received[position] = 0xff;
     let mut session = Session::new();
-    match session.next(&mut Input::new(&mut received), &LIMITS) {
+    match session.next(
+        &mut Input::new(&mut received),
+        &LIMITS,
+        &mut Inflater::shared(),
+    ) {
         Some(Incoming::Upgrade(request)) => assert_eq!(request.origin(), None),
         other => panic!("{other:?}"),
     }
@@ -246,12 +260,48 @@ fn frames_right_after_the_request_are_decoded() {
         b"early",
         &mut stream,
     );
-    let upgrade = Event::Upgrade {
-        path: "/chat".to_owned(),
-        key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
-    };
     let events = events_of(Session::new(), &stream, &[]);
-    assert_eq!(events, [upgrade, Event::text("early")]);
+    let [Event::Upgrade { path, key, .. }, early] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (path.as_str(), key.as_str()),
+        ("/chat", "dGhlIHNhbXBsZSBub25jZQ==")
+    );
+    assert_eq!(*early, Event::text("early"));
+}
+
+#[test]
+fn compressed_frames_right_after_the_request_are_decoded() {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\nOrigin";
+    let mut stream = REQUEST.replace("Origin", offer).into_bytes();
+    stream.extend(raw(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00"));
+    let policy = Policy {
+        server_window_bits: 15,
+        client_window_bits: 15,
+        server_takeover: false,
+        client_takeover: false,
+    };
+    let (mut session, mut inflater) = (Session::new(), Inflater::shared());
+    let mut input = Input::new(&mut stream);
+    let agreement = match session.next(&mut input, &LIMITS, &mut inflater) {
+        Some(Incoming::Upgrade(request)) => {
+            let agreement = policy.negotiate(&request).unwrap();
+            let answer = handshake::response(&request, None, Some(&agreement));
+            assert!(answer.ends_with(
+                b"\r\nSec-WebSocket-Extensions: permessage-deflate; \
+                server_no_context_takeover; client_no_context_takeover\r\n\r\n"
+            ));
+            agreement
+        }
+        other => panic!("{other:?}"),
+    };
+    session.agree(agreement);
+    match session.next(&mut input, &LIMITS, &mut inflater) {
+        Some(Incoming::Message(message)) => assert_eq!(message.payload, b"Hello"),
+        other => panic!("{other:?}"),
+    }
+    assert!(session.next(&mut input, &LIMITS, &mut inflater).is_none());
 }
 
 /// Reads an answer with an HTTP parser: status, and headers by lower-case name; checks what every error answer has.
@@ -290,7 +340,15 @@ fn answers_to_rejections() {
     type Case<'a> = (&'a [Rejection], u16, &'a [(&'a str, &'a str)]);
     let cases: &[Case<'_>] = &[
         (
-            &[Malformed, HttpVersion, Host, Upgrade, Connection, Key],
+            &[
+                Malformed,
+                HttpVersion,
+                Host,
+                Upgrade,
+                Connection,
+                Key,
+                Extensions,
+            ],
             400,
             &[],
         ),

@@ -3,17 +3,6 @@
 use super::*;
 use crate::ws::frame::{Opcode, encode_masked};
 
-/// Heap of a session that has begun something but holds no payload.
-fn begun_bytes() -> usize {
-    let mut session = Session::opened();
-    assert!(
-        session
-            .next(&mut Input::new(&mut [0x81]), &LIMITS)
-            .is_none()
-    );
-    session.buffered_bytes()
-}
-
 #[test]
 fn an_idle_session_owns_nothing() {
     let mut session = Session::new();
@@ -78,9 +67,13 @@ fn a_payload_that_starts_with_its_own_input_is_not_copied() {
     );
     let (header, payload) = stream.split_at_mut(6);
     let mut session = Session::opened();
-    assert!(session.next(&mut Input::new(header), &LIMITS).is_none());
+    assert!(
+        session
+            .next(&mut Input::new(header), &LIMITS, &mut Inflater::shared())
+            .is_none()
+    );
     let address = payload.as_ptr();
-    match session.next(&mut Input::new(payload), &LIMITS) {
+    match session.next(&mut Input::new(payload), &LIMITS, &mut Inflater::shared()) {
         Some(Incoming::Message(message)) => assert_eq!(message.payload.as_ptr(), address),
         other => panic!("{other:?}"),
     }

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::streams::{cuts_within, damaged, faults, valid};
+use super::streams::{
+    compressed_faults, cuts_within, damaged, damaged_compressed, faults, raw, valid,
+    valid_compressed,
+};
 use super::*;
 use crate::ws::frame::{Opcode, encode_masked};
 
@@ -34,20 +37,23 @@ fn conversation() -> Vec<u8> {
 
 /// Compares the whole stream with all splits into two and with single bytes.
 fn check_two_way_splits(session: fn() -> Session, stream: &[u8]) {
-    let whole = events_of(session(), stream, &[]);
+    check_splits(stream, |cuts| events_of(session(), stream, cuts));
+}
+
+/// The same for a connection that may be sent compressed messages, with an inflater of its own and with a shared one.
+fn check_compressed_splits(stream: &[u8]) {
+    for takeover in [false, true] {
+        check_splits(stream, |cuts| Agreed::new(takeover).events_of(stream, cuts));
+    }
+}
+
+fn check_splits(stream: &[u8], events_of: impl Fn(&[usize]) -> Vec<Event>) {
+    let whole = events_of(&[]);
     for cut in 0..=stream.len() {
-        assert_eq!(
-            events_of(session(), stream, &[cut]),
-            whole,
-            "cut at {cut}: {stream:x?}"
-        );
+        assert_eq!(events_of(&[cut]), whole, "cut at {cut}: {stream:x?}");
     }
     let every_byte: Vec<_> = (0..stream.len()).collect();
-    assert_eq!(
-        events_of(session(), stream, &every_byte),
-        whole,
-        "{stream:x?}"
-    );
+    assert_eq!(events_of(&every_byte), whole, "{stream:x?}");
 }
 
 #[test]
@@ -81,6 +87,42 @@ fn violations() {
     }
 }
 
+#[test]
+fn a_compressed_conversation() {
+    let stream = [
+        // RFC 7692 §7.2.3.1 in three fragments with a ping between, §7.2.3.4, and something plain.
+        raw(0x41, b"\xf2\x48\xcd"),
+        raw(0x89, b"between"),
+        raw(0x00, b""),
+        raw(0x80, b"\xc9\xc9\x07\x00"),
+        raw(0xc1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"),
+        raw(0x81, b"plain"),
+        raw(0xc2, b"\x00"),
+        raw(0x88, b"\x03\xe8done"),
+    ]
+    .concat();
+    let events = Agreed::new(false).events_of(&stream, &[]);
+    let expected = [
+        Event::Ping(b"between".to_vec()),
+        Event::text("Hello"),
+        Event::text("Hello"),
+        Event::text("plain"),
+        Event::Message(MessageKind::Binary, Vec::new()),
+        Event::Close(Some(1000), "done".to_owned()),
+    ];
+    assert_eq!(events, expected);
+    check_compressed_splits(&stream);
+}
+
+#[test]
+fn violations_with_compressed_messages() {
+    for (stream, violation) in compressed_faults() {
+        let events = Agreed::new(false).events_of(&stream, &[]);
+        assert_eq!(events, [Event::Violation(violation)], "{stream:x?}");
+        check_compressed_splits(&[conversation_start(), stream].concat());
+    }
+}
+
 /// Something valid before the violation.
 fn conversation_start() -> Vec<u8> {
     let mut stream = Vec::new();
@@ -109,6 +151,25 @@ proptest! {
     }
 
     #[test]
+    fn valid_compressed_streams(
+        (takeover, stream, expected) in valid_compressed(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let cuts = cuts_within(&stream, &cuts);
+        prop_assert_eq!(Agreed::new(takeover).events_of(&stream, &cuts), expected);
+    }
+
+    #[test]
+    fn damaged_compressed_streams(
+        (takeover, stream) in damaged_compressed(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let cuts = cuts_within(&stream, &cuts);
+        let whole = Agreed::new(takeover).events_of(&stream, &[]);
+        prop_assert_eq!(Agreed::new(takeover).events_of(&stream, &cuts), whole);
+    }
+
+    #[test]
     fn arbitrary_bytes(
         stream in prop::collection::vec(any::<u8>(), 0..80),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
@@ -117,6 +178,10 @@ proptest! {
         for session in [Session::new, Session::opened] {
             let whole = events_of(session(), &stream, &[]);
             prop_assert_eq!(events_of(session(), &stream, &cuts), whole);
+        }
+        for takeover in [false, true] {
+            let whole = Agreed::new(takeover).events_of(&stream, &[]);
+            prop_assert_eq!(Agreed::new(takeover).events_of(&stream, &cuts), whole);
         }
     }
 
