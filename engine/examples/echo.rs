@@ -63,6 +63,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             config.shards = options.shards.unwrap_or(config.shards);
             // Whoever measures an echo wants all of it.
             config.limits.messages_per_second_max = 0;
+            // The largest message of the conformance suite (`scripts/autobahn.sh`).
+            config.limits.message_size_max = 16 << 20;
         })
         .start(|_shard| Echo)?;
     Ok(run_until_signalled(running, "/")?)

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+mod conformance;
 pub mod engine;
 pub mod logging;
 pub mod memory;

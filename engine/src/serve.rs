@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::conformance::EchoRooms;
 use crate::engine::{Engine, EngineError, Running};
 use crate::rooms::{PATH, Rooms};
 
@@ -15,6 +16,9 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The variable that lets clients cause faults; for tests.
 const FAULTS_VARIABLE: &str = "SHARDCAST_FAULTS";
+
+/// The variable that makes the server send every text back as it came; for suites of conformance.
+const ECHO_VARIABLE: &str = "SHARDCAST_ECHO";
 
 /// Why the server did not run.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +36,20 @@ pub enum ServeError {
 /// # Errors
 /// It could not be started.
 pub fn serve(config: Config) -> Result<ExitCode, ServeError> {
-    let faults = std::env::var_os(FAULTS_VARIABLE).is_some_and(|value| value == "1");
+    let faults = is_on(FAULTS_VARIABLE);
     let origins = config.origins.clone();
-    let running = Engine::with_config(config)
-        .start(move |_| Rooms::new(origins.clone()).with_faults(faults))?;
+    let rooms = move || Rooms::new(origins.clone()).with_faults(faults);
+    let engine = Engine::with_config(config);
+    let running = if is_on(ECHO_VARIABLE) {
+        engine.start(move |_| EchoRooms::new(rooms()))?
+    } else {
+        engine.start(move |_| rooms())?
+    };
     run_until_signalled(running, PATH)
+}
+
+fn is_on(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
 }
 
 /// Prints where a running engine listens, waits for SIGTERM or Ctrl-C, and stops it. For servers that have nothing else to do on

@@ -14,6 +14,7 @@ mod system;
 mod acks;
 mod bad_input;
 mod bad_messages;
+mod conformance;
 mod direct;
 mod faults;
 mod fragments;

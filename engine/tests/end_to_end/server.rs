@@ -35,6 +35,13 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// The same with the echo that the conformance suite is run against.
+    pub(crate) fn start_as_echo(arguments: &[&str]) -> Self {
+        let mut command = Self::serve(arguments);
+        command.env("SHARDCAST_ECHO", "1");
+        Self::spawn(command)
+    }
+
     /// An example program, which cargo puts beside the binary.
     pub(crate) fn example(name: &str, arguments: &[&str]) -> Self {
         let path = example_path(name);
