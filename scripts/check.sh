@@ -10,14 +10,18 @@ readonly CLIENTS=engine/tests/clients
 # The oldest Node.js and Python that the client scripts are written for.
 readonly NODE_MAJOR_LEAST=18
 readonly PYTHON_MINOR_LEAST=11
+# The exit code of scripts/autobahn.sh where there is nothing to run the suite with.
+readonly CONFORMANCE_CANNOT_RUN=3
 
 usage() {
     cat <<'TEXT'
 Usage: scripts/check.sh [--quick | --full | --help]
 
-  (nothing)  formatting, lints, unit and integration tests, interleavings, documentation, end-to-end tests
+  (nothing)  formatting, lints, unit and integration tests, interleavings, documentation, end-to-end tests, a short conformance
+             run, a short run of each fuzz target
   --quick    formatting, lints and the unit tests: what to run while writing
-  --full     the same as without an option, then all tests once more in the release profile, and those of the peers in Rust
+  --full     the same as without an option with the whole conformance suite, then all tests once more in the release profile, those of
+             the peers in Rust, and what looks after memory
 
 Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js and a C compiler
 is installed with apt-get where this runs as root, and named otherwise.
@@ -136,6 +140,31 @@ test_interleavings() {
         cargo test -p shardcast-shard --release --lib doorbell
 }
 
+# Autobahn|Testsuite: a few sizes of each kind, or all of it.
+test_conformance() {
+    say "Conformance"
+    python3 -B -m unittest discover --start-directory engine/tests/autobahn
+    local status=0
+    scripts/autobahn.sh "$@" || status=$?
+    if ((status == CONFORMANCE_CANNOT_RUN)); then
+        say "SKIPPED: the conformance suite, which cannot run here (see above)"
+    elif ((status != 0)); then
+        fail "the conformance suite failed"
+    fi
+}
+
+# Every fuzz target on its kept inputs and for some seconds on new ones.
+test_fuzz_targets() {
+    say "Fuzz targets"
+    scripts/fuzz.sh smoke
+}
+
+# Miri, valgrind and the sanitizers.
+test_memory() {
+    say "Memory"
+    scripts/memcheck.sh
+}
+
 check_documentation() {
     say "Documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -175,9 +204,14 @@ main() {
     test_all
     test_interleavings
     check_documentation
+    test_fuzz_targets
     if [[ $mode == full ]]; then
+        test_conformance
         test_all --release
         test_peers
+        test_memory
+    else
+        test_conformance --quick
     fi
     say "Everything holds"
 }
