@@ -181,8 +181,8 @@ run_long() {
         seconds=$(((cpu_ms_wanted - cpu_ms) / 1000 + 1))
         status=0
         { time run "$target" "$WORK/corpus/$target" \
-            "-max_total_time=$((seconds < ROUND_SECONDS ? seconds : ROUND_SECONDS))"; } 2>"$WORK/time" || status=$?
-        read -r user system <"$WORK/time"
+            "-max_total_time=$((seconds < ROUND_SECONDS ? seconds : ROUND_SECONDS))"; } 2>"$WORK/$target.time" || status=$?
+        read -r user system <"$WORK/$target.time"
         cpu_ms=$((cpu_ms + 10#${user/./} + 10#${system/./}))
         executions=$((executions + $(statistic "$target" number_of_executed_units)))
         if ((status != 0)); then

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use libfuzzer_sys::fuzz_target;
 use sha1::{Digest, Sha1};
+use shardcast_fuzz::offers::is_extension;
 use shardcast_fuzz::{Cuts, short_bytes};
 use shardcast_shard::ws::deflate::Inflater;
 use shardcast_shard::ws::oracle::{Event, LIMITS, begun_bytes, events_of, feed};
@@ -117,12 +118,20 @@ impl<'a> Naive<'a> {
             tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token))
         };
         let (host, key) = (single("host")?, single("sec-websocket-key")?);
+        // A malformed one fails the connection (RFC 6455 §9.1).
+        let extensions = values("sec-websocket-extensions");
+        let mut extensions = extensions.iter().flat_map(|value| value.split(','));
+        let are_extensions = extensions.all(|member| {
+            let member = member.trim_matches([' ', '\t']);
+            member.is_empty() || is_extension(member)
+        });
         let is_valid = (method, version) == ("GET", "HTTP/1.1")
             && !host.is_empty()
             && is_key(key)
             && single("sec-websocket-version") == Some("13")
             && names("upgrade", "websocket")
-            && names("connection", "upgrade");
+            && names("connection", "upgrade")
+            && are_extensions;
         let is_strict = is_ascii
             && request == format!("GET {target} HTTP/1.1\r")
             && target.starts_with('/')

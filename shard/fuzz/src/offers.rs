@@ -1,4 +1,4 @@
-//! Offers of permessage-deflate as RFC 7692 §7.1 has them, read apart from the engine's own code.
+//! Extensions as RFC 6455 §9.1 has them and offers of permessage-deflate as RFC 7692 §7.1 does, read apart from the engine's own code.
 
 use shardcast_shard::ws::deflate::{Agreement, Policy};
 
@@ -44,6 +44,19 @@ pub fn read(member: &str) -> Option<Offer> {
         }
     }
     Some(offer)
+}
+
+/// Whether one member of the header's list is written as RFC 6455 §9.1 says, whatever extension it names.
+#[must_use]
+pub fn is_extension(member: &str) -> bool {
+    let mut parts = member.split(';').map(trim);
+    parts.next().is_some_and(is_token)
+        && parts.all(|part| match part.split_once('=') {
+            Some((name, value)) => {
+                is_token(trim(name)) && unquoted(trim(value)).is_some_and(|value| is_token(&value))
+            }
+            None => is_token(part),
+        })
 }
 
 impl Offer {
@@ -145,6 +158,15 @@ fn unquoted(value: &str) -> Option<String> {
             character => unquoted.push(character),
         }
     }
+}
+
+/// RFC 9110 §5.6.2: visible characters of ASCII that separate nothing.
+fn is_token(text: &str) -> bool {
+    let is_separator = |character| r#""(),/:;<=>?@[\]{}"#.contains(character);
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|character| character.is_ascii_graphic() && !is_separator(character))
 }
 
 fn trim(text: &str) -> &str {
