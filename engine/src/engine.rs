@@ -126,6 +126,7 @@ impl Engine {
             compression: config.compression,
             table_size: preflight.table_size,
             hash_seed: seed(),
+            origin: Arc::default(),
             mesh,
             peers: Arc::clone(&peers),
             admission: Arc::clone(&admission),

@@ -8,8 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use shardcast_shard::admission::Admission;
 use shardcast_shard::app::App;
 use shardcast_shard::compression::Compression;
-use shardcast_shard::driver::ShardId;
+use shardcast_shard::driver::{Clock, ShardId};
 use shardcast_shard::error::FatalError;
 use shardcast_shard::executor;
 use shardcast_shard::limits::Limits;
@@ -36,6 +36,8 @@ pub(crate) struct Shared<A> {
     pub(crate) compression: Compression,
     pub(crate) table_size: u32,
     pub(crate) hash_seed: u64,
+    /// When the first shard started.
+    pub(crate) origin: Arc<OnceLock<Clock>>,
     pub(crate) mesh: Arc<ShardMesh>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) admission: Arc<Admission>,
@@ -204,6 +206,7 @@ fn make_shard<A: App>(
         table_size: shared.table_size,
         hash_seed: shared.hash_seed,
         random_seed: seed(),
+        origin: Arc::clone(&shared.origin),
         admission: Arc::clone(&shared.admission),
         stats: Arc::clone(&shared.stats[usize::from(shard)]),
         mesh: Arc::clone(&shared.mesh),

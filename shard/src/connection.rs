@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::driver::{ConnectionKey, Driver, Shutdown, Slot};
-use crate::outbox::{Gap, OutboxId, OutboxLimits, OutboxPool};
+use crate::outbox::{Late, OutboxId, OutboxLimits, OutboxPool};
 use crate::ws::Session;
 
 /// Where a connection stands.
@@ -292,7 +292,7 @@ impl Connection {
         key: ConnectionKey,
         driver: &mut D,
         mut settling: Settling<'_>,
-        encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+        encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> bool {
         match self.state {
             State::Free | State::Closed => return false,
@@ -302,7 +302,7 @@ impl Connection {
             }
             _ => {}
         }
-        self.settle_output(key, driver, &mut settling, encode_gap);
+        self.settle_output(key, driver, &mut settling, encode);
         if self.state == State::Terminating {
             self.terminate_join(key, driver, settling.outboxes);
             return false;
@@ -328,13 +328,13 @@ impl Connection {
         key: ConnectionKey,
         driver: &mut D,
         settling: &mut Settling<'_>,
-        encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+        encode: impl FnMut(Late) -> Option<Bytes>,
     ) {
         if self.send_submitted {
             return;
         }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
-            if let Some(payload) = outbox.next_send(settling.outbox_limits, encode_gap) {
+            if let Some(payload) = outbox.next_send(settling.outbox_limits, encode) {
                 self.send_submitted = true;
                 driver.send(key, payload);
                 return;

@@ -129,6 +129,9 @@ limits! {
     outbox_bytes_max = 4_194_304 in 4096 ..= 1_073_741_824;
     /// Messages that may wait for one connection, whatever their size. Above it: the same policy.
     outbox_messages_max = 8192 in 16 ..= 1_048_576;
+    /// Bytes of missed messages that may wait for one connection that came back; they count in no other bound of its outbox.
+    /// Above it a join is answered with `recovered` false. The messages of one room alone are never too much.
+    recovery_bytes_max = 16_777_216 in 4096 ..= 1_073_741_824;
     /// Bytes waiting for a connection above which it is not read: a client that sends without reading is slowed down.
     outbox_unread_bytes_max = 262_144 in 1024 ..= 1_073_741_824;
     /// Bytes of small frames gathered into one send.

@@ -6,8 +6,10 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::hub::Name;
+use crate::hub::event::{Event, Message};
 
 /// What happens to a consumer whose outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,11 +37,37 @@ pub(crate) struct Gap {
     pub(crate) to: u64,
 }
 
+/// What is encoded only when its turn to leave has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    Gap(Gap),
+    /// A message that the consumer missed while it was away.
+    Missed(Arc<Message>),
+}
+
+impl Late {
+    /// What the consumer is told.
+    pub(crate) fn into_event(self) -> Event {
+        match self {
+            Self::Gap(Gap { room, from, to }) => Event::Gap { room, from, to },
+            Self::Missed(message) => Event::Message(message),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
+    /// Empty while a missed message is not encoded.
     payload: Bytes,
+    /// A message that the consumer missed: shared with the history until it is encoded, and never held against the consumer.
+    missed: Option<Arc<Message>>,
     /// Known where the policy may drop the payload.
     origin: Option<Origin>,
+}
+
+/// What a missed message costs while it waits, in bytes: about what it costs the history.
+fn cost(message: &Message) -> usize {
+    message.content.len() + size_of::<Message>() + size_of::<Waiting>()
 }
 
 /// The bounds of an outbox.
@@ -48,16 +76,23 @@ pub(crate) struct OutboxLimits {
     pub(crate) bytes_max: usize,
     pub(crate) messages_max: usize,
     pub(crate) gather_bytes_max: usize,
+    /// What missed messages may cost while they wait.
+    pub(crate) recovery_bytes_max: usize,
 }
 
 /// Payloads that wait for one connection, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: VecDeque<Waiting>,
-    /// Bytes of `waiting`.
+    /// Bytes of `waiting`, without missed messages.
     waiting_bytes: usize,
+    /// Missed messages in `waiting`, and what they cost.
+    missed_count: usize,
+    missed_bytes: usize,
     /// What the send in flight carries; kept to go on after a partial send.
     in_flight: Option<Bytes>,
+    /// Bytes of it that are no missed messages, at most.
+    in_flight_counted: usize,
     /// Dropped and not yet told.
     gaps: Vec<Gap>,
 }
@@ -68,7 +103,7 @@ const SPARE_ENTRIES_MAX: usize = 64;
 impl Outbox {
     /// Bytes waiting or in flight.
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting_bytes + self.in_flight.as_ref().map_or(0, Bytes::len)
+        self.waiting_bytes + self.missed_bytes + self.in_flight.as_ref().map_or(0, Bytes::len)
     }
 
     /// Nothing waits and nothing is in flight.
@@ -80,14 +115,38 @@ impl Outbox {
     /// Adds a payload behind the others.
     pub(crate) fn push(&mut self, payload: Bytes, origin: Option<Origin>) {
         self.waiting_bytes += payload.len();
-        self.waiting.push_back(Waiting { payload, origin });
+        self.waiting.push_back(Waiting {
+            payload,
+            missed: None,
+            origin,
+        });
+    }
+
+    /// Whether what the consumer has missed of one more room may wait too. The messages of one room alone are never too much.
+    pub(crate) fn has_room_for(&self, missed: &[Arc<Message>], limits: &OutboxLimits) -> bool {
+        let bytes: usize = missed.iter().map(|message| cost(message)).sum();
+        self.missed_count == 0 || self.missed_bytes + bytes <= limits.recovery_bytes_max
+    }
+
+    /// Adds a message that the consumer has missed behind all else. It does not count against the consumer, which would be
+    /// closed as too slow for what it had no time to read, come back, and be closed again.
+    pub(crate) fn push_missed(&mut self, message: Arc<Message>, origin: Option<Origin>) {
+        self.missed_count += 1;
+        self.missed_bytes += cost(&message);
+        self.waiting.push_back(Waiting {
+            payload: Bytes::new(),
+            missed: Some(message),
+            origin,
+        });
     }
 
     /// More waits than may. What is in flight counts too: the kernel has not taken it. One payload alone is never too
     /// much, or the largest message could not be delivered.
     pub(crate) fn is_over(&self, limits: &OutboxLimits) -> bool {
-        let alone = self.waiting.len() + usize::from(self.in_flight.is_some()) <= 1;
-        (self.bytes() > limits.bytes_max && !alone) || self.waiting.len() > limits.messages_max
+        let count = self.waiting.len() - self.missed_count;
+        let alone = count + usize::from(self.in_flight_counted > 0) <= 1;
+        let bytes = self.waiting_bytes + self.in_flight_counted;
+        (bytes > limits.bytes_max && !alone) || count > limits.messages_max
     }
 
     /// Drops the oldest room messages until the rest fits; answers how many went. The outbox may still be over its
@@ -100,17 +159,24 @@ impl Outbox {
                 index += 1;
                 continue;
             }
-            if let Some(Waiting {
-                payload,
-                origin: Some(origin),
-            }) = self.waiting.remove(index)
-            {
-                self.waiting_bytes -= payload.len();
+            if let Some(origin) = self.take(index).and_then(|waiting| waiting.origin) {
                 self.note_gap(origin);
                 dropped += 1;
             }
         }
         dropped
+    }
+
+    /// Takes an entry out of `waiting`.
+    fn take(&mut self, index: usize) -> Option<Waiting> {
+        let waiting = self.waiting.remove(index)?;
+        if let Some(message) = &waiting.missed {
+            self.missed_count -= 1;
+            self.missed_bytes -= cost(message);
+        } else {
+            self.waiting_bytes -= waiting.payload.len();
+        }
+        Some(waiting)
     }
 
     fn note_gap(&mut self, origin: Origin) {
@@ -133,6 +199,7 @@ impl Outbox {
     pub(crate) fn clear_waiting(&mut self) {
         self.waiting.clear();
         self.waiting_bytes = 0;
+        (self.missed_count, self.missed_bytes) = (0, 0);
         self.gaps.clear();
     }
 
@@ -141,54 +208,73 @@ impl Outbox {
     pub(crate) fn next_send(
         &mut self,
         limits: &OutboxLimits,
-        mut encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+        mut encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> Option<Bytes> {
         if self.in_flight.is_some() {
             return None;
         }
         // In front of all that waits: what was dropped was older than the same room's messages behind it.
         for gap in std::mem::take(&mut self.gaps).into_iter().rev() {
-            if let Some(payload) = encode_gap(gap) {
+            if let Some(payload) = encode(Late::Gap(gap)) {
                 self.waiting_bytes += payload.len();
                 self.waiting.push_front(Waiting {
                     payload,
+                    missed: None,
                     origin: None,
                 });
             }
         }
-        let payload = self.gather(limits.gather_bytes_max)?;
+        let payload = self.gather(limits.gather_bytes_max, encode)?;
         self.in_flight = Some(payload.clone());
         Some(payload)
     }
 
-    fn gather(&mut self, bytes_max: usize) -> Option<Bytes> {
-        let mut count = 0;
-        let mut bytes = 0;
-        for waiting in &self.waiting {
+    fn gather(
+        &mut self,
+        bytes_max: usize,
+        mut encode: impl FnMut(Late) -> Option<Bytes>,
+    ) -> Option<Bytes> {
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(waiting) = self.waiting.get_mut(count) {
+            if let Some(message) = &waiting.missed
+                && waiting.payload.is_empty()
+            {
+                let Some(payload) = encode(Late::Missed(Arc::clone(message))) else {
+                    // The application has no words for it, as it may have none for any event.
+                    self.take(count);
+                    continue;
+                };
+                waiting.payload = payload;
+            }
             if count > 0 && bytes + waiting.payload.len() > bytes_max {
                 break;
             }
             count += 1;
             bytes += waiting.payload.len();
         }
-        self.waiting_bytes -= bytes;
-        if count <= 1 {
-            return self.waiting.pop_front().map(|waiting| waiting.payload);
-        }
-        let mut gathered = Vec::with_capacity(bytes);
-        for waiting in self.waiting.drain(..count) {
-            gathered.extend_from_slice(&waiting.payload);
-        }
-        Some(Bytes::from(gathered))
+        let waiting_bytes = self.waiting_bytes;
+        let payload = if count <= 1 {
+            self.take(0)?.payload
+        } else {
+            let mut gathered = Vec::with_capacity(bytes);
+            for waiting in (0..count).map_while(|_| self.take(0)) {
+                gathered.extend_from_slice(&waiting.payload);
+            }
+            Bytes::from(gathered)
+        };
+        self.in_flight_counted = waiting_bytes - self.waiting_bytes;
+        Some(payload)
     }
 
     /// The send in flight has ended after so many bytes; answers the rest that must be sent again, if any.
     pub(crate) fn sent(&mut self, bytes: usize) -> Option<Bytes> {
         let mut payload = self.in_flight.take()?;
         if bytes >= payload.len() {
+            self.in_flight_counted = 0;
             return None;
         }
         let rest = payload.split_off(bytes);
+        self.in_flight_counted = self.in_flight_counted.min(rest.len());
         self.in_flight = Some(rest.clone());
         Some(rest)
     }
@@ -196,6 +282,7 @@ impl Outbox {
     fn reset(&mut self) {
         self.clear_waiting();
         self.in_flight = None;
+        self.in_flight_counted = 0;
         self.waiting.shrink_to(SPARE_ENTRIES_MAX);
         self.gaps.shrink_to(0);
     }
@@ -272,6 +359,7 @@ mod tests {
         bytes_max: 100,
         messages_max: 8,
         gather_bytes_max: 50,
+        recovery_bytes_max: 2000,
     };
 
     fn payload(length: usize, byte: u8) -> Bytes {
@@ -288,11 +376,30 @@ mod tests {
         );
     }
 
-    fn encode(gap: Gap) -> Option<Bytes> {
-        Some(Bytes::from(format!(
-            "<{}:{}-{}>",
-            gap.room, gap.from, gap.to
-        )))
+    fn encode(late: Late) -> Option<Bytes> {
+        Some(Bytes::from(match late {
+            Late::Gap(Gap { room, from, to }) => format!("<{room}:{from}-{to}>"),
+            Late::Missed(message) => format!("({})", message.seq),
+        }))
+    }
+
+    /// Messages 1 to `last`, each of 1000 bytes.
+    fn missed(last: u64) -> Vec<Arc<Message>> {
+        let message = |seq| Message {
+            target: crate::hub::Target::Room("a".into()),
+            user: "ada".into(),
+            content: payload(1000, b'x'),
+            seq,
+            timestamp_ms: 0,
+        };
+        (1..=last).map(message).map(Arc::new).collect()
+    }
+
+    fn push_missed(outbox: &mut Outbox, missed: Vec<Arc<Message>>) {
+        for message in missed {
+            let (room, seq) = ("a".into(), message.seq);
+            outbox.push_missed(message, Some(Origin { room, seq }));
+        }
     }
 
     #[test]
@@ -379,6 +486,50 @@ mod tests {
                 to: 45
             }]
         );
+    }
+
+    #[test]
+    fn what_was_missed_is_never_too_much_and_keeps_its_place() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"joined"), None);
+        assert!(outbox.has_room_for(&missed(20), &LIMITS));
+        push_missed(&mut outbox, missed(20));
+        assert!(!outbox.is_over(&LIMITS));
+        assert!(outbox.bytes() > 20_000, "the client is not read meanwhile");
+        assert!(
+            !outbox.has_room_for(&missed(1), &LIMITS),
+            "the bound holds for rooms together"
+        );
+        message(&mut outbox, "a", 21, 20);
+        let mut sent = Vec::new();
+        while let Some(payload) = outbox.next_send(&LIMITS, encode) {
+            assert!(payload.len() <= LIMITS.gather_bytes_max);
+            assert_eq!(outbox.sent(payload.len()), None);
+            sent.extend_from_slice(&payload);
+        }
+        let mut expected = b"joined".to_vec();
+        (1..=20).for_each(|seq| expected.extend_from_slice(format!("({seq})").as_bytes()));
+        expected.extend_from_slice(&[21; 20]);
+        assert_eq!(sent, expected);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+        assert!(outbox.has_room_for(&missed(20), &LIMITS));
+    }
+
+    #[test]
+    fn what_is_said_meanwhile_counts_and_drops_the_oldest_first() {
+        let mut outbox = Outbox::default();
+        push_missed(&mut outbox, missed(3));
+        for seq in 4..=8 {
+            message(&mut outbox, "a", seq, 20);
+        }
+        assert!(!outbox.is_over(&LIMITS), "100 bytes are permitted");
+        message(&mut outbox, "a", 9, 20);
+        assert!(outbox.is_over(&LIMITS));
+        assert_eq!(outbox.drop_oldest(&LIMITS), 4, "1 to 3 count for nothing");
+        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        assert!(first.starts_with(b"<a:1-4>\x05"), "{first:?}");
+        outbox.clear_waiting();
+        assert_eq!(outbox.bytes(), first.len());
     }
 
     #[test]

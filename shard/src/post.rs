@@ -101,7 +101,12 @@ impl Post {
 
     /// Mail waits for a place: no new work may be taken on.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.requests.count + self.deliveries.count > 0
+        self.waiting() > 0
+    }
+
+    /// Mails that wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.count + self.deliveries.count
     }
 
     /// Sends mail to another shard, behind what already waits for it.

@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ use crate::connection::{Allowance, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Slot};
 use crate::error::FatalError;
 use crate::hub::mail::Mail;
-use crate::hub::{Effects, Event, Hub, HubCounts, Name, Target};
+use crate::hub::{Effects, Hub, HubCounts, Name, Target};
 use crate::limits::Limits;
 use crate::outbox::SlowConsumer;
 use crate::post::{Post, ShardMesh};
@@ -60,6 +60,8 @@ pub struct ShardOptions {
     pub hash_seed: u64,
     /// Starts the shard's own random numbers.
     pub random_seed: u64,
+    /// The time at which the first shard of the process started, which writes it. Outlives the shards.
+    pub origin: Arc<OnceLock<Clock>>,
     /// The bounds over all shards.
     pub admission: Arc<Admission>,
     /// Where the shard counts.
@@ -110,6 +112,8 @@ pub struct ShardCounts {
     pub outboxes: usize,
     /// Connections with compression windows of their own.
     pub dedicated_windows: usize,
+    /// Mails that wait for a full mailbox.
+    pub mails_waiting: usize,
     /// The rooms' part.
     pub hub: HubCounts,
 }
@@ -157,8 +161,10 @@ pub(crate) struct Core<A: App> {
 impl<D: Driver, A: App> Shard<D, A> {
     /// A shard that has not accepted anything yet.
     pub fn new(driver: D, app: A, options: ShardOptions) -> Self {
-        let mut core = Core::new(app, options, driver.clock());
-        core.start();
+        let clock = driver.clock();
+        let origin = *options.origin.get_or_init(|| clock);
+        let mut core = Core::new(app, options, clock);
+        core.start(origin);
         Self {
             driver,
             core,
@@ -236,6 +242,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             connections: self.core.table.connections.used(),
             outboxes: self.core.table.outboxes_used(),
             dedicated_windows: self.core.table.windows.dedicated_count(),
+            mails_waiting: self.core.post.waiting(),
             hub: self.core.hub.counts(),
         }
     }
@@ -285,13 +292,9 @@ impl<D: Driver, A: App> Shard<D, A> {
             stats,
             ..
         } = core;
-        let busy = table.settle(&mut self.driver, |gap| {
-            let event = Event::Gap {
-                room: gap.room,
-                from: gap.from,
-                to: gap.to,
-            };
-            consequences::encode(app, &event, scratch, stats).map(|message| message.plain())
+        let busy = table.settle(&mut self.driver, |late| {
+            consequences::encode(app, &late.into_event(), scratch, stats)
+                .map(|message| message.plain())
         });
         let unblocked = core.post.retry();
         let wakes = core.post.wake(&mut self.driver);
@@ -353,8 +356,8 @@ impl<A: App> Core<A> {
     }
 
     /// Tells the other shards that this one starts without memory, and lets the application begin.
-    fn start(&mut self) {
-        self.hub.start(self.clock, &mut self.effects);
+    fn start(&mut self, origin: Clock) {
+        self.hub.start(self.clock, origin, &mut self.effects);
         self.call_app(|app, context| app.on_start(context));
         self.work_off();
     }

@@ -107,6 +107,8 @@ counters! {
     close_heartbeat;
     /// Connections closed because their handling panicked.
     close_panic;
+    /// Joins that recovered nothing because too much of other rooms waited for the connection already.
+    recoveries_refused;
     /// Messages dropped for consumers that were too slow.
     dropped_oldest;
     /// Times that a connection was told that it sends too much.

@@ -5,7 +5,7 @@ use shardcast_shard::sim::Faults;
 use super::cluster::ClusterOptions;
 use super::member::Act;
 use super::order::MAIN;
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{Met, Run, for_few};
 use super::world::World;
 
 const MEMBERS: usize = 200;
@@ -62,5 +62,5 @@ fn large_room(run: Run) -> Met {
 
 #[test]
 fn a_large_room() {
-    for_each("a_large_room", 1..2, &["wakes", "sleeps"], large_room);
+    for_few("a_large_room", 1..2, &["wakes", "sleeps"], large_room);
 }

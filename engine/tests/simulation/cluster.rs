@@ -1,12 +1,12 @@
 //! The shards of a process, driven as the executor and the supervisor drive them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use shardcast::Rooms;
 use shardcast_shard::admission::Admission;
 use shardcast_shard::compression::Compression;
-use shardcast_shard::driver::{Driver, ShardId};
+use shardcast_shard::driver::{Clock, Driver, ShardId};
 use shardcast_shard::hub::{Hub, HubCounts, Target};
 use shardcast_shard::limits::Limits;
 use shardcast_shard::mailbox::Mesh;
@@ -15,6 +15,8 @@ use shardcast_shard::post::ShardMesh;
 use shardcast_shard::shard::{Progress, Shard, ShardCounts, ShardOptions};
 use shardcast_shard::sim::{Faults, Random, SimDriver, SimNetwork, SimSetup};
 use shardcast_shard::stats::ShardStats;
+
+use super::invariants::Passed;
 
 /// Passes of all shards together after which a run is taken for one that never ends.
 const STEPS_MAX: u64 = 5_000_000;
@@ -94,10 +96,18 @@ pub(crate) struct Cluster {
     compass: Hub,
     mesh: Arc<ShardMesh>,
     admission: Arc<Admission>,
+    /// When the first shard started.
+    origin: Arc<OnceLock<Clock>>,
     options: ClusterOptions,
     steps: u64,
+    /// Jumps of the clocks so far.
+    pub(crate) jumps: u64,
+    /// Time that passed in leaps of the clock.
+    pub(crate) leapt_us: u64,
     /// Whether the books of mail still agree: a shard that panics in the middle of a pass has not counted its mail.
     mail_is_counted: bool,
+    /// Mails that were counted as sent and died with their sender.
+    mails_lost: u64,
     /// Shards that have died, in order.
     pub(crate) crashed: Vec<ShardId>,
 }
@@ -122,9 +132,13 @@ impl Cluster {
             compass: Hub::new(0, options.shards, &limits, options.seed),
             mesh: Mesh::new(options.shards, options.limits.mailbox_mails_max as usize),
             admission: Arc::new(Admission::new(&limits)),
+            origin: Arc::default(),
             limits,
             steps: 0,
+            jumps: 0,
+            leapt_us: 0,
             mail_is_counted: true,
+            mails_lost: 0,
             crashed: Vec::new(),
             options,
         };
@@ -161,6 +175,7 @@ impl Cluster {
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,
             random_seed: self.random.next_u64(),
+            origin: Arc::clone(&self.origin),
             admission: Arc::clone(&self.admission),
             stats: Arc::clone(&self.nodes[usize::from(id)].stats),
             mesh: Arc::clone(&self.mesh),
@@ -175,7 +190,9 @@ impl Cluster {
     /// The shard and its driver are gone at once, in between two passes.
     pub(crate) fn crash(&mut self, id: ShardId) {
         let node = &mut self.nodes[usize::from(id)];
-        node.shard = None;
+        let shard = node.shard.take();
+        // What it could not send yet is lost with it.
+        self.mails_lost += shard.map_or(0, |shard| shard.counts().mails_waiting) as u64;
         // Starting a thread and setting up a ring takes its time: never less than a millisecond.
         let restart_us = self.network.clock().monotonic_us + 1000 + self.random.below(20_000);
         node.stage = Stage::Dead { restart_us };
@@ -223,6 +240,11 @@ impl Cluster {
             Stage::Dead { .. } => self.start(id),
             _ => self.step(id),
         }
+        self.network.assert_rules_kept();
+        assert!(
+            self.admission.connections() <= self.count(|stats| stats.connections_open.value()),
+            "more connections are counted in than there are"
+        );
         let stats = &self.nodes[usize::from(id)].stats;
         if let Some((doomed, wakes)) = self.doomed
             && doomed == id
@@ -245,7 +267,16 @@ impl Cluster {
                     self.network.assert_rules_kept();
                     return self.died(id);
                 };
-                match passed.expect("the simulated ring never fails") {
+                let progress = passed.expect("the simulated ring never fails");
+                let passed = Passed {
+                    shard: id,
+                    counts: shard.counts(),
+                    held: self.network.held(id),
+                    stats: &node.stats,
+                    limits: &self.limits,
+                };
+                passed.assert_sound();
+                match progress {
                     Progress::Busy => {}
                     Progress::Stopped => panic!("shard {id} stopped, but nobody told it to"),
                     Progress::Idle { until_us } => {
@@ -299,6 +330,7 @@ impl Cluster {
         }
         self.count(|stats| stats.mails_sent.value())
             - self.count(|stats| stats.mails_received.value())
+            - self.mails_lost
     }
 
     /// Asserts that no shard sleeps over mail, where all are at rest.
@@ -315,6 +347,16 @@ impl Cluster {
             "every shard sleeps, but {waiting} mails wait: a wake was lost. {:?}",
             self.stages()
         );
+    }
+
+    /// Steps of all shards so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Passes of one shard so far.
+    pub(crate) fn passes(&self, id: ShardId) -> u64 {
+        self.nodes[usize::from(id)].stats.passes.value()
     }
 
     /// The sum of a counter over all shards.

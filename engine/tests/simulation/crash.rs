@@ -10,7 +10,7 @@ use shardcast_shard::sim::{Faults, Random};
 use super::cluster::ClusterOptions;
 use super::member::Act;
 use super::order::{Crowd, add_crowd, exchange_directs};
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{FAULTS, Met, Run, for_each};
 use super::world::World;
 
 const CROWD: Crowd = Crowd {
@@ -92,9 +92,9 @@ fn crash(run: Run) -> Met {
     assert_others_unharmed(&world, &shards);
     exchange_directs(&mut world);
     world.assert_presence();
+    world.audit();
     let mut met = Met::default();
     world.meet(&mut met);
-    met.add("crashes", world.cluster.crashed.len() as u64);
     world.end(&mut met);
     met
 }
@@ -135,6 +135,14 @@ fn assert_others_unharmed(world: &World, shards: &[ShardId]) {
 
 #[test]
 fn shard_crash() {
-    let must_meet = ["crashes", "resets", "recoveries", "losses", "reconnections"];
+    let must_meet = [
+        "shard deaths",
+        "audited",
+        "resets",
+        "recoveries",
+        "losses",
+        "reconnections",
+    ];
+    let must_meet = [FAULTS, &must_meet].concat();
     for_each("shard_crash", 0..500, &must_meet, crash);
 }

@@ -40,6 +40,8 @@ pub(crate) enum Heard {
     },
     Ack {
         id: String,
+        /// Where it was published, where that is a room.
+        room: Option<String>,
         seq: u64,
         #[serde(default)]
         duplicate: bool,

@@ -5,7 +5,7 @@ use shardcast_shard::sim::{Faults, Opcode, Random, SimClient, SimFrame};
 
 use super::cluster::{Cluster, ClusterOptions};
 use super::order::{Crowd, add_crowd};
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{FAULTS, Met, Run, for_each};
 use super::world::{Stranger, World};
 
 const CROWD: Crowd = Crowd {
@@ -262,5 +262,6 @@ fn hostile_strangers() {
         "bad requests",
         "refused as full",
     ];
+    let must_meet = [FAULTS, &must_meet].concat();
     for_each("hostile_strangers", 0..300, &must_meet, hostile_clients);
 }

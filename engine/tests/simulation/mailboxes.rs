@@ -5,7 +5,7 @@ use shardcast_shard::sim::{Faults, Random};
 
 use super::cluster::ClusterOptions;
 use super::member::Act;
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{FAULTS, Met, Run, for_each};
 use super::world::World;
 
 /// Requests that each member sends without waiting for an answer: together far more than all mailboxes hold.
@@ -88,7 +88,7 @@ fn mailboxes_that_are_small() {
     for_each(
         "mailboxes_that_are_small",
         0..400,
-        &["mailboxes found full"],
+        &[FAULTS, &["mailboxes found full"]].concat(),
         small_mailboxes,
     );
 }

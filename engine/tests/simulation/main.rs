@@ -4,6 +4,7 @@
 //! than the default ones, and `SHARDCAST_SEED=n` runs a single one and prints everything that its clients hear. A
 //! failure names its seed and the command that repeats it: the same seed gives the same run.
 //!
+//! * `invariants`: what must hold after every pass of every shard.
 //! * `cluster`: the shards, each in the loop of the executor with its sleeps and wakes, and what must be left of them
 //!   at the end.
 //! * `heard`: what a server says, parsed.
@@ -18,16 +19,22 @@
 
 mod big;
 mod books;
+mod chaos;
+mod clocks;
 mod cluster;
 mod crash;
 mod determinism;
+mod each_byte;
 mod heard;
 mod hostile;
+mod invariants;
 mod mailboxes;
 mod member;
 mod order;
+mod recovery;
 mod resets;
 mod seeds;
 mod slow_consumers;
+mod starvation;
 mod view;
 mod world;

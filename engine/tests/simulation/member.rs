@@ -183,6 +183,15 @@ impl Member {
         self.lost();
     }
 
+    /// The connection breaks; the next one is made at this time.
+    pub(crate) fn break_off(&mut self, back_us: u64) {
+        if let Some(socket) = &self.socket {
+            socket.client().reset();
+        }
+        self.lost();
+        self.retry_us = Some(back_us);
+    }
+
     fn lost(&mut self) {
         self.socket = None;
         self.open = false;
@@ -311,9 +320,17 @@ impl Member {
                 self.acted_us = cluster.now_us();
                 self.resume(&mut cluster.random, books);
             }
-            Heard::Ack { id, seq, duplicate } => {
+            Heard::Ack {
+                id,
+                room,
+                seq,
+                duplicate,
+            } => {
                 let number = number_of(id);
                 books.ack(id, *seq, *duplicate);
+                if !duplicate && !rules.resets {
+                    self.assert_ack_comes_last(room.as_deref(), *seq, books);
+                }
                 self.acted_us = cluster.now_us();
                 assert!(self.own.contains(&number), "{} heard {heard:?}", self.user);
                 if let Some(index) = self.unacked.iter().position(|unacked| *unacked == number) {
@@ -323,6 +340,20 @@ impl Member {
             Heard::Direct { seq, said } => self.direct(*seq, said, books),
             Heard::Error { code } => self.errors.push(code.clone()),
             _ => {}
+        }
+    }
+
+    /// What is acknowledged to a member of its room was delivered to it before. Where the home has started again, what was said since
+    /// comes with its answer to the rejoin, which may be later.
+    fn assert_ack_comes_last(&self, room: Option<&str>, seq: u64, books: &mut Books) {
+        let view = room.and_then(|room| self.rooms.get(room));
+        if let Some(view) = view.filter(|view| view.standing == Standing::In) {
+            assert!(
+                view.position.is_some_and(|position| position.seq >= seq),
+                "{} was acknowledged {seq} in {room:?} and has not heard it: {view:?}",
+                self.user
+            );
+            books.count_ack();
         }
     }
 

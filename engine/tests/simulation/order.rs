@@ -6,7 +6,7 @@ use shardcast_shard::sim::{Faults, Random};
 
 use super::cluster::ClusterOptions;
 use super::member::Act;
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{FAULTS, Met, Run, for_each};
 use super::world::World;
 
 /// The room that everybody is in.
@@ -187,11 +187,8 @@ fn order(run: Run) -> Met {
     }
     world.some_leave();
     world.assert_presence();
+    world.audit();
     world.meet(&mut met);
-    met.add(
-        "pings",
-        world.cluster.count(|stats| stats.pings_sent.value()),
-    );
     met.add(
         "compressed",
         world
@@ -219,6 +216,9 @@ fn order_and_completeness() {
         "duplicates",
         "rate limits",
         "pings",
+        "audited",
+        "acks checked",
     ];
+    let must_meet = [FAULTS, &must_meet].concat();
     for_each("order_and_completeness", 0..1000, &must_meet, order);
 }

@@ -4,7 +4,7 @@ use shardcast_shard::sim::{Faults, Random};
 
 use super::cluster::ClusterOptions;
 use super::order::{CROWD, add_crowd, exchange_directs};
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{BREAKS, FAULTS, Met, Run, for_each};
 use super::world::World;
 
 fn resets(run: Run) -> Met {
@@ -24,9 +24,10 @@ fn resets(run: Run) -> Met {
     world.run_scripts();
     world.cluster.network.set_faults(faults.without_resets());
     world.assert_caught_up();
-    world.books.assert_ids_recognised();
+    world.books.assert_ids_recognised(|_| true);
     exchange_directs(&mut world);
     world.assert_presence();
+    world.audit();
     let mut met = Met::default();
     world.meet(&mut met);
     world.end(&mut met);
@@ -35,6 +36,13 @@ fn resets(run: Run) -> Met {
 
 #[test]
 fn with_resets() {
-    let must_meet = ["reconnections", "recoveries", "losses", "duplicates"];
+    let must_meet = [
+        "reconnections",
+        "recoveries",
+        "losses",
+        "duplicates",
+        "audited",
+    ];
+    let must_meet = [FAULTS, BREAKS, &must_meet].concat();
     for_each("with_resets", 0..500, &must_meet, resets);
 }

@@ -26,8 +26,8 @@ fn options(run: Run, policy: SlowConsumer, random: &mut Random) -> ClusterOption
     options.slow_consumer = policy;
     options.limits.outbox_bytes_max = random.between(8192, 12_288) as u64;
     options.limits.outbox_unread_bytes_max = 4096;
-    // What is remembered fits into an outbox: whoever comes back and asks for it must not be too slow by that alone.
-    options.limits.history_messages_max = 16;
+    // Also more than fits into an outbox: whoever comes back and asks for it must not be too slow by that alone.
+    options.limits.history_messages_max = [16, 1000][random.index(2)];
     options.limits.outbox_messages_max = [64, 8192][random.index(2)];
     options.limits.gather_bytes_max = random.magnitude_between(1024, 65_536) as u64;
     options
@@ -140,7 +140,7 @@ fn slow_consumers_are_disconnected() {
     let property = |run| slow_consumers(run, SlowConsumer::Disconnect);
     for_each(
         "slow_consumers_are_disconnected",
-        0..150,
+        0..100,
         &must_meet,
         property,
     );
@@ -151,7 +151,7 @@ fn slow_consumers_are_told_what_they_missed() {
     let property = |run| slow_consumers(run, SlowConsumer::DropOldest);
     for_each(
         "slow_consumers_are_told_what_they_missed",
-        0..150,
+        0..100,
         &["dropped"],
         property,
     );

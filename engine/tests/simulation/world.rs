@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shardcast_shard::driver::ShardId;
+use shardcast_shard::hub::Position;
 
 use super::books::{Books, Place};
 use super::cluster::{Cluster, ClusterOptions};
 use super::member::{Act, Member};
 use super::seeds::{Met, Run};
-use super::view::{Rules, Standing};
+use super::view::{Rules, Standing, View};
 
 /// Somebody besides the members; answers whether it did anything.
 pub(crate) type Stranger = Box<dyn FnMut(&mut Cluster) -> bool>;
@@ -42,6 +43,7 @@ impl World {
                 history_messages,
                 resets: false,
                 gaps: false,
+                losses: false,
             },
             verbose: run.verbose,
         }
@@ -82,6 +84,15 @@ impl World {
         happened
     }
 
+    /// Runs so many rounds; where nothing happens, time passes.
+    pub(crate) fn run_rounds(&mut self, count: usize) {
+        for _ in 0..count {
+            if !self.round() {
+                self.pass_time();
+            }
+        }
+    }
+
     /// Runs until nothing happens any more unless time passes.
     pub(crate) fn run_to_rest(&mut self) {
         while self.round() {}
@@ -114,14 +125,14 @@ impl World {
     /// # Panics
     /// It is not so in time.
     pub(crate) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let begun_us = self.cluster.now_us();
+        let begun_us = self.cluster.now_us() - self.cluster.leapt_us;
         loop {
             self.run_to_rest();
             if is_so(self) && self.cluster.mails_waiting() == 0 {
                 return;
             }
             let went_on = self.pass_time();
-            let passed_us = self.cluster.now_us() - begun_us;
+            let passed_us = self.cluster.now_us() - self.cluster.leapt_us - begun_us;
             assert!(
                 went_on && passed_us < PATIENCE_US,
                 "after {passed_us} µs in which everything came to rest, {what} is still not so: {}",
@@ -199,6 +210,45 @@ impl World {
         }
     }
 
+    /// Somebody joins every room that has a member, from as far back as the room must remember: what was acknowledged is there.
+    pub(crate) fn audit(&mut self) {
+        let mut rooms: BTreeMap<String, View> = BTreeMap::new();
+        let members = self.members.iter().filter(|member| member.open);
+        for (room, view) in members.flat_map(|member| &member.rooms) {
+            let Some(position) = view.position.filter(|_| view.standing == Standing::In) else {
+                continue;
+            };
+            let since = Position {
+                seq: position.seq.saturating_sub(self.rules.history_messages),
+                ..position
+            };
+            let lost = View {
+                standing: Standing::Lost,
+                position: Some(since),
+                ..View::default()
+            };
+            rooms.insert(room.clone(), lost);
+        }
+        self.books.audit_begins(&rooms);
+        let shard = self.cluster.any_shard();
+        let auditor = self.add("auditor".to_owned(), shard);
+        auditor.comes_back = true;
+        auditor.rooms = rooms;
+        self.run_scripts();
+        self.assert_caught_up();
+        self.books.assert_audited();
+        let mut random = self.cluster.random.fork();
+        let auditor = self.members.last_mut().expect("it was just added");
+        auditor.hang_up(&mut random);
+        auditor.read_max = usize::MAX;
+        self.run_until("that the auditor is gone", |world| {
+            world
+                .members
+                .iter()
+                .all(|member| !member.leaves || member.socket.is_none())
+        });
+    }
+
     /// Whether every connection has heard as many direct messages as were sent to its user.
     pub(crate) fn are_directs_heard(&self) -> bool {
         let mut members = self.members.iter();
@@ -273,15 +323,16 @@ impl World {
 
     /// Asserts that whoever knows who is in a room is right.
     pub(crate) fn assert_presence_known(&self) {
+        let mut truths: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for member in self.members.iter().filter(|member| member.open) {
             for (room, view) in member
                 .rooms
                 .iter()
                 .filter(|(_, view)| view.standing == Standing::In)
             {
-                let truth = self.users_in(room);
                 if let Some(present) = &view.present {
-                    assert_eq!(*present, truth, "{} is wrong about {room}", member.user);
+                    let truth = truths.entry(room).or_insert_with(|| self.users_in(room));
+                    assert_eq!(present, truth, "{} is wrong about {room}", member.user);
                 }
             }
         }
@@ -321,6 +372,7 @@ impl World {
             "a client's close was never answered"
         );
         self.cluster.assert_nothing_is_left();
+        met.add("steps", self.cluster.steps());
         met.add("wakes", self.cluster.count(|stats| stats.wakes.value()));
         met.add("sleeps", self.cluster.count(|stats| stats.sleeps.value()));
         met.add(
@@ -333,8 +385,19 @@ impl World {
         );
     }
 
-    /// Counts what members heard, for [`Met`].
+    /// Counts what members heard and what has gone wrong, for [`Met`].
     pub(crate) fn meet(&self, met: &mut Met) {
+        for (what, count) in self.cluster.network.struck().readings() {
+            met.add(what, count);
+        }
+        met.add(
+            "pings",
+            self.cluster.count(|stats| stats.pings_sent.value()),
+        );
+        met.add("clock jumps", self.cluster.jumps);
+        met.add("shard deaths", self.cluster.crashed.len() as u64);
+        met.add("audited", self.books.audited());
+        met.add("acks checked", self.books.acks_checked());
         let views = || self.members.iter().flat_map(|member| member.rooms.values());
         met.add("recoveries", views().map(|view| view.recoveries).sum());
         met.add("losses", views().map(|view| view.losses).sum());

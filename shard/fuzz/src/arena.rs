@@ -1,10 +1,10 @@
 //! Whole shards on the simulated driver, run as their executors run them, with the application of the binary.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use shardcast::Rooms;
 use shardcast_shard::admission::Admission;
-use shardcast_shard::driver::{Driver, ShardId};
+use shardcast_shard::driver::{Clock, Driver, ShardId};
 use shardcast_shard::compression::Compression;
 use shardcast_shard::hub::HubCounts;
 use shardcast_shard::limits::Limits;
@@ -66,6 +66,8 @@ pub struct Arena {
     nodes: Vec<Node>,
     mesh: Arc<ShardMesh>,
     admission: Arc<Admission>,
+    /// When the first shard started.
+    origin: Arc<OnceLock<Clock>>,
     steps: u32,
 }
 
@@ -88,6 +90,7 @@ impl Arena {
             nodes: (0..options.shards).map(node).collect(),
             mesh: Mesh::new(options.shards, options.limits.mailbox_mails_max as usize),
             admission: Arc::new(Admission::new(&limits)),
+            origin: Arc::default(),
             limits,
             options,
             steps: 0,
@@ -106,6 +109,7 @@ impl Arena {
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,
             random_seed: self.options.seed,
+            origin: Arc::clone(&self.origin),
             admission: Arc::clone(&self.admission),
             stats: Arc::clone(&self.nodes[usize::from(id)].stats),
             mesh: Arc::clone(&self.mesh),

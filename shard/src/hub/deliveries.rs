@@ -39,19 +39,13 @@ impl Local {
                 recovered,
                 missed,
             } => match self.accept(&room, token, position, effects) {
-                Some(key) => {
-                    let event = Event::Joined {
-                        room,
-                        position,
-                        members,
-                        recovered,
-                    };
-                    effects.push(Effect::ToMember { key, event });
-                    effects.extend(missed.into_iter().map(|message| Effect::ToMember {
-                        key,
-                        event: Event::Message(message),
-                    }));
-                }
+                Some(key) => effects.push(Effect::Joined {
+                    key,
+                    room,
+                    position,
+                    members,
+                    missed: recovered.then_some(missed),
+                }),
                 None => self.stale += 1,
             },
             Delivery::InboxOpened { user, attempt } => self.inbox_opened(&user, attempt, effects),

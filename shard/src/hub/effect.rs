@@ -1,6 +1,8 @@
 //! What a call of the hub asks its caller to do.
 
-use super::event::Event;
+use std::sync::Arc;
+
+use super::event::{Event, Message, Position};
 use super::mail::{Delivery, Mail, Request};
 use super::{Name, SliceId};
 use crate::driver::{Clock, ConnectionKey, ShardId};
@@ -28,6 +30,20 @@ pub enum Effect {
         key: ConnectionKey,
         /// What.
         event: Event,
+    },
+    /// Tell one connection by [`Event::Joined`] that it is in a room, and then what it has missed, unless more waits for it than may:
+    /// then it recovers nothing.
+    Joined {
+        /// Which.
+        key: ConnectionKey,
+        /// The room.
+        room: Name,
+        /// Where the room stands.
+        position: Position,
+        /// Users present.
+        members: u64,
+        /// Everything after the position that the joiner gave, oldest first; `None` where something is lost, or none was given.
+        missed: Option<Vec<Arc<Message>>>,
     },
     /// Tell every member of a slice; encoded once.
     ToSlice {

@@ -73,6 +73,11 @@ impl Homes {
         }
     }
 
+    /// All starts of the shard agree about this moment: epochs count from it.
+    pub(super) fn start(&mut self, origin: Clock) {
+        self.shelf.origin = origin;
+    }
+
     pub(super) fn rooms(&self) -> usize {
         self.rooms.len()
     }

@@ -110,8 +110,10 @@ impl Hub {
         self.local.choice.target(target)
     }
 
-    /// Says Hello to every other shard. Must be the first call, and its mail the first to leave the shard.
-    pub fn start(&mut self, clock: Clock, effects: &mut Effects) {
+    /// Says Hello to every other shard. Must be the first call, and its mail the first to leave the shard. `origin` is the time of
+    /// the first start of the first shard, the same at every later start.
+    pub fn start(&mut self, clock: Clock, origin: Clock, effects: &mut Effects) {
+        self.homes.start(origin);
         self.local.start(clock, effects);
         for to in (0..self.local.choice.shards()).filter(|to| *to != self.shard) {
             effects.push(Effect::Mail {

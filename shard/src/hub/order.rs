@@ -20,6 +20,8 @@ pub(super) struct Shelf {
     /// Bytes of all histories.
     pub(super) history_bytes: u64,
     epoch_last: u64,
+    /// The clocks at a moment that all starts of a shard agree about.
+    pub(super) origin: Clock,
 }
 
 impl Shelf {
@@ -30,16 +32,21 @@ impl Shelf {
             hasher,
             history_bytes: 0,
             epoch_last: 0,
+            origin: Clock::default(),
         }
     }
 
-    /// A new epoch, above all that this shard gave before, also before it was started again: it
-    /// follows the clock, at 1024 epochs a millisecond, and stays below 2⁵³ for the next two centuries.
+    /// A new epoch, above all that this shard gave before, also before it was started again: it follows the time since the
+    /// origin, which the operator cannot set back, at 1024 epochs a millisecond, and stays below 2⁵³ for the next two centuries.
     fn epoch(&mut self, clock: Clock) -> u64 {
+        let passed_ms = clock
+            .monotonic_ms()
+            .saturating_sub(self.origin.monotonic_ms());
+        let now_ms = self.origin.unix_ms.saturating_add(passed_ms);
         self.epoch_last = self
             .epoch_last
             .saturating_add(1)
-            .max(clock.unix_ms.saturating_mul(1024));
+            .max(now_ms.saturating_mul(1024));
         self.epoch_last
     }
 }
@@ -211,7 +218,9 @@ mod tests {
             ids_age_ms_max: 1000,
             ..Limits::default()
         };
-        Shelf::new(&limits, RandomState::with_seeds(1, 2, 3, 4))
+        let mut shelf = Shelf::new(&limits, RandomState::with_seeds(1, 2, 3, 4));
+        shelf.origin = clock(0);
+        shelf
     }
 
     fn publish(order: &mut Order, shelf: &mut Shelf, id: Option<&str>, at: Clock) -> Ordered {
@@ -232,6 +241,22 @@ mod tests {
             .to_vec();
         assert!(epochs.is_sorted_by(|one, other| one < other), "{epochs:?}");
         assert!(epochs.iter().all(|epoch| *epoch < 1 << 53), "{epochs:?}");
+    }
+
+    #[test]
+    fn epochs_grow_over_a_restart_whatever_the_operator_does_to_the_clock() {
+        let started = clock(7);
+        let epoch = |at: Clock| {
+            let mut shelf = shelf();
+            shelf.origin = started;
+            Order::new(&mut shelf, at).position().epoch
+        };
+        let before = epoch(clock(20));
+        let restarted = Clock {
+            unix_ms: clock(21).unix_ms - 3_600_000,
+            ..clock(21)
+        };
+        assert!(epoch(restarted) > before);
     }
 
     #[test]

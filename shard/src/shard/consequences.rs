@@ -8,7 +8,7 @@ use crate::app::{Action, App, Context, Count};
 use crate::compression::Outgoing;
 use crate::connection::{Pace, State};
 use crate::driver::ConnectionKey;
-use crate::hub::event::{ErrorCode, Event};
+use crate::hub::event::{ErrorCode, Event, Message};
 use crate::hub::{Effect, Name, Target};
 use crate::outbox::Origin;
 use crate::stats::ShardStats;
@@ -31,17 +31,14 @@ pub(super) fn encode<A: App>(
     Some(Outgoing::new(kind?, scratch))
 }
 
-/// The sequence number that a payload carries to members of a room, where a gap may name it.
-fn origin_of(event: &Event) -> Option<Origin> {
-    match event {
-        Event::Message(message) => match &message.target {
-            Target::Room(room) => Some(Origin {
-                room: room.clone(),
-                seq: message.seq,
-            }),
-            Target::Inbox(_) => None,
-        },
-        _ => None,
+/// The sequence number that a message carries to members of a room, where a gap may name it.
+fn origin_of(message: &Message) -> Option<Origin> {
+    match &message.target {
+        Target::Room(room) => Some(Origin {
+            room: room.clone(),
+            seq: message.seq,
+        }),
+        Target::Inbox(_) => None,
     }
 }
 
@@ -77,6 +74,31 @@ impl<A: App> Core<A> {
             Effect::Mail { to, mail } => self.post.send(to, mail),
             Effect::Opened { key } => self.opened.push_back(key),
             Effect::ToMember { key, event } => self.send_event(key, &event),
+            Effect::Joined {
+                key,
+                room,
+                position,
+                members,
+                missed,
+            } => {
+                let missed = missed.filter(|missed| {
+                    let has_room = self.table.has_room_for(key, missed);
+                    self.stats.recoveries_refused.add(u64::from(!has_room));
+                    has_room
+                });
+                let recovered = missed.is_some();
+                let joined = Event::Joined {
+                    room,
+                    position,
+                    members,
+                    recovered,
+                };
+                self.send_event(key, &joined);
+                for message in missed.into_iter().flatten() {
+                    let origin = origin_of(&message);
+                    self.table.queue_missed(key, message, origin);
+                }
+            }
             Effect::ToSlice { slice, event } => {
                 let Some((mut message, origin)) = self.message(&event) else {
                     return;
@@ -194,7 +216,11 @@ impl<A: App> Core<A> {
 
     fn message(&mut self, event: &Event) -> Option<(Outgoing, Option<Origin>)> {
         let message = encode(&mut self.app, event, &mut self.scratch, &self.stats)?;
-        Some((message, origin_of(event)))
+        let origin = match event {
+            Event::Message(message) => origin_of(message),
+            _ => None,
+        };
+        Some((message, origin))
     }
 
     /// Sends an event to one connection.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use crate::compression::{Compression, Outgoing, Windows};
 use crate::connection::{Connection, Connections, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
+use crate::hub::event::Message;
 use crate::limits::Limits;
-use crate::outbox::{Gap, Origin, OutboxLimits, OutboxPool, SlowConsumer};
+use crate::outbox::{Late, Origin, OutboxLimits, OutboxPool, SlowConsumer};
 use crate::stats::ShardStats;
 use crate::ws::deflate::Agreement;
 
@@ -50,6 +51,7 @@ impl Table {
                 bytes_max: limits.outbox_bytes_max as usize,
                 messages_max: limits.outbox_messages_max as usize,
                 gather_bytes_max: limits.gather_bytes_max as usize,
+                recovery_bytes_max: limits.recovery_bytes_max as usize,
             },
             slow_consumer,
             unread_bytes_max: match slow_consumer {
@@ -148,6 +150,34 @@ impl Table {
         }
     }
 
+    /// Whether what a connection has missed of one more room may wait for it.
+    pub(super) fn has_room_for(&mut self, key: ConnectionKey, missed: &[Arc<Message>]) -> bool {
+        let Some(connection) = self.connections.find(key) else {
+            return true;
+        };
+        let outbox = self.outboxes.find(connection.outbox);
+        outbox.is_none_or(|outbox| outbox.has_room_for(missed, &self.outbox_limits))
+    }
+
+    /// Puts a message that a connection has missed behind what else waits. It is encoded as it leaves, and not compressed: in a
+    /// window of the connection's own it would come after what was said, and compressed, later.
+    pub(super) fn queue_missed(
+        &mut self,
+        key: ConnectionKey,
+        message: Arc<Message>,
+        origin: Option<Origin>,
+    ) {
+        if let Some(connection) = self.connections.find(key)
+            && connection.state == State::Open
+        {
+            self.outboxes
+                .ensure(&mut connection.outbox)
+                .push_missed(message, origin);
+            self.stats.deliveries_sent.add(1);
+            self.mark_dirty(key);
+        }
+    }
+
     /// Answers a ping, also one that comes after this end's close frame (RFC 6455 §5.5.3). Then no slow-consumer policy
     /// bounds what waits any more, and pongs that the peer does not read are left out.
     pub(super) fn queue_pong(&mut self, key: ConnectionKey, pong: Bytes) {
@@ -235,7 +265,7 @@ impl Table {
     pub(super) fn settle<D: Driver>(
         &mut self,
         driver: &mut D,
-        mut encode_gap: impl FnMut(Gap) -> Option<Bytes>,
+        mut encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> bool {
         let Self {
             connections,
@@ -256,7 +286,7 @@ impl Table {
                 outbox_limits,
                 unread_bytes_max: self.unread_bytes_max,
             };
-            let paused = connection.settle(key, driver, settling, &mut encode_gap);
+            let paused = connection.settle(key, driver, settling, &mut encode);
             stats.reading_paused.add(u64::from(paused));
         }
         busy

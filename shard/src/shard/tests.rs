@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::app::{Admission as Upgrade, Context};
+use crate::hub::Event;
 use crate::mailbox::{ControlSender, Mesh};
 use crate::sim::{
     Faults, Opcode, SimDriver, SimEvent, SimFrame, SimNetwork, SimSetup, SimWebSocket,
@@ -121,6 +122,7 @@ impl Rig {
                 table_size: setup.slots,
                 hash_seed: 7,
                 random_seed: 7,
+                origin: Arc::default(),
                 admission: Arc::clone(&admission),
                 stats: Arc::clone(&stats[usize::from(id)]),
                 mesh: Arc::clone(&mesh),

@@ -1,6 +1,6 @@
 //! The other end of a simulated connection.
 
-use super::link::SharedLink;
+use super::link::{SharedLink, Toward};
 use super::network::SimNetwork;
 
 /// A client's socket. Its calls take effect at once and never wait.
@@ -52,6 +52,12 @@ impl SimClient {
         self.link
             .borrow_mut()
             .client_reset(&mut world.random, &world.faults);
+    }
+
+    /// Has the connection break (RST) when so many more bytes have passed toward one end: that end still has the last of them, and
+    /// nothing more.
+    pub fn break_after(&self, toward: Toward, bytes: usize) {
+        self.link.borrow_mut().break_after(toward, bytes);
     }
 
     /// Whether the shard has ended its stream (FIN) and all of it was read.

@@ -106,6 +106,7 @@ impl Driver for SimDriver {
             shard: self.shard,
             addresses: self.addresses,
             faults: world.faults.clone(),
+            queue_end: usize::MAX,
             world,
             ledger,
             buffers: &mut self.buffers,
@@ -201,6 +202,8 @@ struct Poll<'a> {
     shard: ShardId,
     addresses: bool,
     faults: Faults,
+    /// Completions beyond which the queue is full.
+    queue_end: usize,
     world: &'a mut World,
     ledger: &'a mut Ledger,
     buffers: &'a mut [Box<[u8]>],
@@ -244,6 +247,10 @@ impl Poll<'_> {
     /// Reports what has completed, each time the next of a random lane.
     fn reap(&mut self) {
         let mut lanes = self.lanes();
+        let queue_full_per_mille = self.faults.queue_full_per_mille;
+        if queue_full_per_mille > 0 && self.ledger.random.chance(queue_full_per_mille) {
+            self.queue_end = self.completions.len() + self.ledger.random.index(8);
+        }
         while !lanes.is_empty() {
             let index = self.ledger.random.index(lanes.len());
             match self.step(lanes[index]) {
@@ -259,6 +266,7 @@ impl Poll<'_> {
         let mut lanes = Vec::new();
         for (&slot, connection) in &self.ledger.connections {
             if self.ledger.random.chance(self.faults.delay_per_mille) {
+                self.world.struck.late_completions += u64::from(!connection.is_quiet());
                 continue;
             }
             if connection.receive != Multishot::Idle {
@@ -327,6 +335,7 @@ impl Poll<'_> {
             .random
             .chance(self.faults.accept_error_per_mille)
         {
+            self.world.struck.accept_errors += 1;
             let error = match self.ledger.random.coin() {
                 true => libc::EMFILE,
                 false => libc::ECONNABORTED,
@@ -338,12 +347,16 @@ impl Poll<'_> {
             // As in Linux, the connection was accepted before the table turned out to be full, and is dropped.
             let random = &mut self.ledger.random;
             link.borrow_mut().server_close(random, &self.faults);
+            self.world.struck.full_tables += 1;
             return self.accept_end_if(true, Some(libc::ENFILE));
         };
         let peer = self.addresses.then(|| link.borrow().peer());
         let connection = Connection::new(link);
         self.ledger.connections.insert(slot, connection);
         self.completions.push(Completion::Accepted { slot, peer });
+        if self.is_queue_full() {
+            return self.accept_end_if(true, None);
+        }
         Some(Lane::Accept)
     }
 
@@ -355,13 +368,21 @@ impl Poll<'_> {
         None
     }
 
+    /// A multishot that reports now has no room to say that it goes on.
+    fn is_queue_full(&mut self) -> bool {
+        let is_full = self.completions.len() > self.queue_end;
+        self.world.struck.full_queues += u64::from(is_full);
+        is_full
+    }
+
     fn receive_step(&mut self, slot: Slot, pieces_max: u64) -> Option<Lane> {
         let random = &mut self.ledger.random;
         let faults = &self.faults;
         let connection = in_use(&mut self.ledger.connections, slot);
         let mut link = connection.link.borrow_mut();
         if link.server_readable() != Readable::Nothing && random.chance(faults.reset_per_mille) {
-            link.break_off(random, faults);
+            self.world.struck.broken_connections += 1;
+            self.world.struck.lost_bytes += link.break_off(random, faults);
         }
         let stopping = connection.receive == Multishot::Stopping;
         let end = match link.server_readable() {
@@ -374,12 +395,15 @@ impl Poll<'_> {
                 Some(ReceiveEnd::Failed(error))
             }
             Readable::Bytes(_) if random.chance(faults.receive_end_per_mille) => {
+                self.world.struck.ended_receives += 1;
                 Some(ReceiveEnd::Stopped)
             }
             Readable::Bytes(_) if random.chance(faults.no_buffers_per_mille) => {
+                self.world.struck.buffers_withheld += 1;
                 Some(ReceiveEnd::NoBuffers)
             }
             Readable::Bytes(_) if self.ledger.free_buffers.is_empty() => {
+                self.world.struck.buffers_used_up += 1;
                 Some(ReceiveEnd::NoBuffers)
             }
             Readable::Bytes(_) if pieces_max == 0 => return None,
@@ -400,6 +424,10 @@ impl Poll<'_> {
             true => random.magnitude_between(1, place.len()),
             false => place.len(),
         };
+        if let Readable::Bytes(readable) = link.server_readable() {
+            let is_split = length_max < place.len().min(readable);
+            self.world.struck.split_receives += u64::from(is_split);
+        }
         let length = link.server_read(&mut place[..length_max]);
         drop(link);
         self.ledger.buffer_lend(buffer, length);
@@ -409,6 +437,12 @@ impl Poll<'_> {
             length,
         };
         self.completions.push(received);
+        if self.is_queue_full() {
+            in_use(&mut self.ledger.connections, slot).receive = Multishot::Idle;
+            let end = ReceiveEnd::Stopped;
+            self.completions.push(Completion::ReceiveEnded { key, end });
+            return None;
+        }
         Some(Lane::Receive(slot, pieces_max - 1))
     }
 
@@ -425,8 +459,10 @@ impl Poll<'_> {
         if !link.server_writable() {
             return;
         }
+        let struck = &mut self.world.struck;
         if random.chance(faults.reset_per_mille) {
-            link.break_off(random, faults);
+            struck.broken_connections += 1;
+            struck.lost_bytes += link.break_off(random, faults);
         }
         let rest = payload.len() - *sent;
         let is_short = rest > 1 && random.chance(faults.short_send_per_mille);
@@ -436,7 +472,8 @@ impl Poll<'_> {
         };
         let written = match random.chance(faults.send_error_per_mille) {
             true => {
-                link.break_off(random, faults);
+                struck.failed_sends += 1;
+                struck.lost_bytes += link.break_off(random, faults);
                 let errors = [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT];
                 if random.coin() {
                     link.server_error_take();
@@ -449,8 +486,10 @@ impl Poll<'_> {
             Ok(length) => {
                 *sent += length;
                 if *sent < payload.len() && !is_short {
+                    struck.full_sockets += 1;
                     return;
                 }
+                struck.short_sends += u64::from(is_short);
                 Ok(*sent)
             }
             // As with MSG_WAITALL in Linux: what has left counts for more than the error after it.
@@ -469,6 +508,7 @@ impl Poll<'_> {
         {
             connection.send = Send::Idle;
             let key = key(slot, connection);
+            self.ledger.send_answered();
             self.completions.push(Completion::Sent { key, result });
         }
         None
@@ -505,6 +545,7 @@ impl Poll<'_> {
             true => 1 + random.below(self.faults.delay_polls_max),
             false => 0,
         };
+        self.world.struck.late_completions += u64::from(late > 0);
         self.ledger.polls + late
     }
 }

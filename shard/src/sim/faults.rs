@@ -27,6 +27,8 @@ pub struct Faults {
     pub delay_polls_max: u64,
     /// A multishot accept ends with EMFILE or ECONNABORTED; the connections stay in the queue.
     pub accept_error_per_mille: u16,
+    /// The completion queue is full in a poll: multishots end that would report beyond its first few entries.
+    pub queue_full_per_mille: u16,
     /// Smallest buffer of one direction of a connection, in bytes. At least 1.
     pub pipe_bytes_min: usize,
     /// Largest buffer of one direction of a connection, in bytes.
@@ -48,6 +50,7 @@ impl Faults {
             delay_per_mille: 0,
             delay_polls_max: 1,
             accept_error_per_mille: 0,
+            queue_full_per_mille: 0,
             pipe_bytes_min: 65_536,
             pipe_bytes_max: 65_536,
         }
@@ -74,6 +77,7 @@ impl Faults {
             delay_per_mille: rate(300),
             delay_polls_max: 1,
             accept_error_per_mille: rate(200),
+            queue_full_per_mille: rate(100),
             ..Self::none()
         };
         faults.delay_polls_max = random.between(1, 8) as u64;
@@ -90,5 +94,47 @@ impl Faults {
             reset_per_mille: 0,
             ..self
         }
+    }
+}
+
+/// How often each fault has struck so far, and what else the network has done that a perfect one would not.
+///
+/// A test that is about a fault asserts that it was there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Struck {
+    pub(super) split_receives: u64,
+    pub(super) ended_receives: u64,
+    pub(super) buffers_withheld: u64,
+    pub(super) buffers_used_up: u64,
+    pub(super) short_sends: u64,
+    pub(super) full_sockets: u64,
+    pub(super) failed_sends: u64,
+    pub(super) broken_connections: u64,
+    pub(super) lost_bytes: u64,
+    pub(super) late_completions: u64,
+    pub(super) accept_errors: u64,
+    pub(super) full_tables: u64,
+    pub(super) full_queues: u64,
+}
+
+impl Struck {
+    /// All of it, by name.
+    #[must_use]
+    pub const fn readings(&self) -> [(&'static str, u64); 13] {
+        [
+            ("split receives", self.split_receives),
+            ("ended receives", self.ended_receives),
+            ("buffers withheld", self.buffers_withheld),
+            ("buffers used up", self.buffers_used_up),
+            ("short sends", self.short_sends),
+            ("full sockets", self.full_sockets),
+            ("failed sends", self.failed_sends),
+            ("broken connections", self.broken_connections),
+            ("lost bytes", self.lost_bytes),
+            ("late completions", self.late_completions),
+            ("accept errors", self.accept_errors),
+            ("full tables", self.full_tables),
+            ("full completion queues", self.full_queues),
+        ]
     }
 }

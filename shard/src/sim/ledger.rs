@@ -19,6 +19,17 @@ pub struct Leaks {
     pub operations: usize,
 }
 
+/// What a shard holds at one moment, in numbers that are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Receive buffers that are lent.
+    pub buffers: usize,
+    /// Slots that hold a connection.
+    pub slots: usize,
+    /// Sends that were not answered yet.
+    pub sends: usize,
+}
+
 /// A multishot operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Multishot {
@@ -78,7 +89,7 @@ impl Connection {
     }
 
     /// Whether the driver has nothing to do for it before its client acts.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let link = self.link.borrow();
         let receive = match self.receive {
             Multishot::Idle => true,
@@ -113,6 +124,8 @@ pub(super) struct Ledger {
     pub(super) polls: u64,
     pub(super) accept: Multishot,
     pub(super) connections: BTreeMap<Slot, Connection>,
+    /// Of all connections.
+    sends: usize,
     pub(super) free_slots: BTreeSet<Slot>,
     pub(super) queued: VecDeque<Queued>,
     pub(super) free_buffers: VecDeque<BufferId>,
@@ -134,6 +147,7 @@ impl Ledger {
             polls: 0,
             accept: Multishot::Idle,
             connections: BTreeMap::new(),
+            sends: 0,
             free_slots: (0..setup.slots).collect(),
             queued: VecDeque::new(),
             free_buffers: (0..setup.buffers).collect(),
@@ -157,6 +171,18 @@ impl Ledger {
             slots: self.connections.len(),
             operations: self.connections.values().map(Connection::operations).sum(),
         }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held {
+            buffers: self.lent_buffers.len(),
+            slots: self.connections.len(),
+            sends: self.sends,
+        }
+    }
+
+    pub(super) fn send_answered(&mut self) {
+        self.sends -= 1;
     }
 
     /// Whether the next poll reports nothing unless a client acts, time passes or a wake arrives.
@@ -259,6 +285,7 @@ impl Ledger {
             self.violated(format!("send of nothing on {key:?}"));
         }
         self.connection(key, "send").send = Send::InFlight { payload, sent: 0 };
+        self.sends += 1;
         self.queued.push_back(Queued::Send(key.slot));
     }
 

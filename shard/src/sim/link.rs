@@ -55,6 +55,15 @@ impl Pipe {
     }
 }
 
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toward {
+    /// What the client sends.
+    Server,
+    /// What the shard sends.
+    Client,
+}
+
 /// What a receive on the server's end meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readable {
@@ -83,6 +92,8 @@ pub(super) struct Link {
     /// The error that the server has not been told yet. Linux tells it once, to whichever operation comes first;
     /// after that, a receive meets the end of the stream and a send EPIPE.
     server_error: Option<i32>,
+    /// Bytes of a direction after which the connection breaks.
+    break_after: Option<(Toward, usize)>,
 }
 
 impl Link {
@@ -96,6 +107,7 @@ impl Link {
             server_deaf: false,
             broken: false,
             server_error: None,
+            break_after: None,
         }
     }
 
@@ -115,11 +127,43 @@ impl Link {
         self.peer
     }
 
-    /// RST, seen by both ends after the bytes that have already arrived.
-    pub(super) fn break_off(&mut self, random: &mut Random, faults: &Faults) {
-        if self.broken {
+    /// The connection breaks when so many more bytes have passed in a direction: the last of them still arrives.
+    pub(super) fn break_after(&mut self, toward: Toward, bytes: usize) {
+        self.break_after = Some((toward, bytes));
+        self.passed(toward, 0);
+    }
+
+    /// How many of so many bytes may still pass.
+    fn permitted(&self, toward: Toward, bytes: usize) -> usize {
+        match self.break_after {
+            Some((of, left)) if of == toward => bytes.min(left),
+            _ => bytes,
+        }
+    }
+
+    /// So many bytes have passed.
+    fn passed(&mut self, toward: Toward, bytes: usize) {
+        let Some((of, left)) = &mut self.break_after else {
+            return;
+        };
+        if *of != toward {
             return;
         }
+        *left -= bytes;
+        if *left == 0 && !self.broken {
+            self.broken = true;
+            self.server_error = Some(libc::ECONNRESET);
+            self.to_server.bytes.clear();
+            self.to_server.finished = false;
+        }
+    }
+
+    /// RST, seen by both ends after the bytes that have already arrived. Answers how many were lost.
+    pub(super) fn break_off(&mut self, random: &mut Random, faults: &Faults) -> u64 {
+        if self.broken {
+            return 0;
+        }
+        let before = self.to_server.bytes.len() + self.to_client.bytes.len();
         self.broken = true;
         // Linux (tcp_reset) says EPIPE where the peer's FIN was already seen.
         self.server_error = Some(match self.to_server.finished {
@@ -130,6 +174,7 @@ impl Link {
             self.to_server.lose(random);
             self.to_client.lose(random);
         }
+        (before - self.to_server.bytes.len() - self.to_client.bytes.len()) as u64
     }
 
     pub(super) fn server_readable(&self) -> Readable {
@@ -142,7 +187,10 @@ impl Link {
     }
 
     pub(super) fn server_read(&mut self, into: &mut [u8]) -> usize {
-        self.to_server.pop(into)
+        let length = self.permitted(Toward::Server, into.len());
+        let length = self.to_server.pop(&mut into[..length]);
+        self.passed(Toward::Server, length);
+        length
     }
 
     /// The server was told of the error.
@@ -173,7 +221,10 @@ impl Link {
             self.break_off(random, faults);
             return Ok(bytes.len());
         }
-        Ok(self.to_client.push(bytes))
+        let length = self.permitted(Toward::Client, bytes.len());
+        let length = self.to_client.push(&bytes[..length]);
+        self.passed(Toward::Client, length);
+        Ok(length)
     }
 
     pub(super) fn server_shutdown(&mut self, how: Shutdown, random: &mut Random) {
@@ -191,7 +242,9 @@ impl Link {
     pub(super) fn server_close(&mut self, random: &mut Random, faults: &Faults) {
         match self.to_server.bytes.is_empty() {
             true => self.to_client.finished |= !self.broken,
-            false => self.break_off(random, faults),
+            false => {
+                self.break_off(random, faults);
+            }
         }
         self.server_open = false;
         self.to_server.bytes.clear();

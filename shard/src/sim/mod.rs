@@ -31,9 +31,10 @@ mod tests;
 
 pub use client::SimClient;
 pub use driver::{SimDriver, SimSetup};
-pub use faults::Faults;
+pub use faults::{Faults, Struck};
 pub use frame::{Opcode, SimFrame};
-pub use ledger::Leaks;
+pub use ledger::{Held, Leaks};
+pub use link::Toward;
 pub use network::SimNetwork;
 pub use random::Random;
 pub use websocket::{EXTENSIONS, SimEvent, SimResponse, SimWebSocket};

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::client::SimClient;
-use super::faults::Faults;
-use super::ledger::{Leaks, Ledger};
+use super::faults::{Faults, Struck};
+use super::ledger::{Held, Leaks, Ledger};
 use super::link::{Link, SharedLink};
 use super::random::Random;
 use crate::driver::{Clock, ShardId};
@@ -33,6 +33,7 @@ pub(super) struct World {
     /// Shards whose next poll reports `Woken`.
     pub(super) woken: BTreeSet<ShardId>,
     pub(super) trace: Trace,
+    pub(super) struck: Struck,
 }
 
 impl World {
@@ -97,6 +98,7 @@ impl SimNetwork {
                 listeners: BTreeMap::new(),
                 woken: BTreeSet::new(),
                 trace: Trace(0xCBF2_9CE4_8422_2325),
+                struck: Struck::default(),
             })),
         }
     }
@@ -129,6 +131,12 @@ impl SimNetwork {
     /// Changes what goes wrong from now on. Buffers of open connections keep their sizes.
     pub fn set_faults(&self, faults: Faults) {
         self.world.borrow_mut().faults = faults;
+    }
+
+    /// What has gone wrong so far.
+    #[must_use]
+    pub fn struck(&self) -> Struck {
+        self.world.borrow().struck
     }
 
     /// Connects a client from 127.0.0.1. See [`SimNetwork::connect_from`].
@@ -187,6 +195,16 @@ impl SimNetwork {
         match self.ledger(shard) {
             Some(ledger) => ledger.borrow().leaks(),
             None => Leaks::default(),
+        }
+    }
+
+    /// What a shard holds of its driver, as far as that is known without looking at each connection; all zero where the shard has
+    /// no driver.
+    #[must_use]
+    pub fn held(&self, shard: ShardId) -> Held {
+        match self.ledger(shard) {
+            Some(ledger) => ledger.borrow().held(),
+            None => Held::default(),
         }
     }
 

@@ -66,6 +66,12 @@ pub(super) struct Cluster {
     acks: BTreeMap<(Target, Name, Name), (u64, u32)>,
 }
 
+/// When the first hub starts.
+const ORIGIN: Clock = Clock {
+    monotonic_us: 7_000_000,
+    unix_ms: 1_800_000_000_000,
+};
+
 impl PartialOrd for Target {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -90,10 +96,7 @@ impl Cluster {
         let mut cluster = Self {
             hubs,
             limits,
-            clock: Clock {
-                monotonic_us: 7_000_000,
-                unix_ms: 1_800_000_000_000,
-            },
+            clock: ORIGIN,
             clients: BTreeMap::new(),
             queues: BTreeMap::new(),
             restarted: false,
@@ -104,7 +107,7 @@ impl Cluster {
         };
         for shard in 0..shards {
             let clock = cluster.clock;
-            cluster.call(shard, |hub, effects| hub.start(clock, effects));
+            cluster.call(shard, |hub, effects| hub.start(clock, ORIGIN, effects));
         }
         cluster
     }
@@ -133,6 +136,26 @@ impl Cluster {
                     continue;
                 }
                 Effect::ToMember { key, event } => (vec![key], event),
+                Effect::Joined {
+                    key,
+                    room,
+                    position,
+                    members,
+                    missed,
+                } => {
+                    let recovered = missed.is_some();
+                    let joined = Event::Joined {
+                        room,
+                        position,
+                        members,
+                        recovered,
+                    };
+                    let messages = missed.into_iter().flatten().map(Event::Message);
+                    for event in std::iter::once(joined).chain(messages) {
+                        self.tell(ClientKey { shard, key }, event);
+                    }
+                    continue;
+                }
                 Effect::ToSlice { slice, event } => (hub.slice_members(slice).collect(), event),
                 Effect::ToUser { user, event } => (hub.user_connections(&user).collect(), event),
             };
@@ -293,7 +316,7 @@ impl Cluster {
         let shards = self.hubs.len() as u16;
         self.hubs[usize::from(shard)] = Hub::new(shard, shards, &self.limits, 42);
         let clock = self.clock;
-        self.call(shard, |hub, effects| hub.start(clock, effects));
+        self.call(shard, |hub, effects| hub.start(clock, ORIGIN, effects));
     }
 
     pub(super) fn counts(&self) -> HubCounts {

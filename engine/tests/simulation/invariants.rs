@@ -1,0 +1,103 @@
+//! What must hold after every pass of every shard, whatever goes on. What must hold of each thing that a client hears
+//! stands in `view` and `member`, and is checked as it hears it.
+
+use shardcast_shard::driver::ShardId;
+use shardcast_shard::limits::Limits;
+use shardcast_shard::shard::ShardCounts;
+use shardcast_shard::sim::Held;
+use shardcast_shard::stats::ShardStats;
+
+/// A shard right after a pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Passed<'a> {
+    pub(crate) shard: ShardId,
+    pub(crate) counts: ShardCounts,
+    /// What it holds of its driver.
+    pub(crate) held: Held,
+    pub(crate) stats: &'a ShardStats,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Passed<'_> {
+    /// Asserts what must hold after every pass.
+    pub(crate) fn assert_sound(&self) {
+        self.assert_nothing_leaks();
+        self.assert_nobody_waits_to_send();
+        self.assert_bounds_hold();
+        self.assert_nothing_went_wrong();
+    }
+
+    /// What the shard believes to hold is what it holds of its driver.
+    fn assert_nothing_leaks(&self) {
+        let Self {
+            shard,
+            counts,
+            held,
+            stats,
+            ..
+        } = self;
+        assert_eq!(
+            held.buffers, 0,
+            "shard {shard} keeps receive buffers after its pass"
+        );
+        assert_eq!(
+            held.slots, counts.connections,
+            "shard {shard} and its driver disagree about which slots are in use"
+        );
+        assert_eq!(
+            stats.connections_open.value(),
+            counts.connections as u64,
+            "shard {shard} has counted its connections wrongly"
+        );
+        let members = counts.hub.members as usize;
+        assert!(
+            members <= counts.connections && counts.dedicated_windows <= counts.connections,
+            "shard {shard} keeps members or windows of connections that are gone: {counts:?}"
+        );
+    }
+
+    /// Whatever waits for a connection is on its way: no connection with something to send is passed over, not even once.
+    fn assert_nobody_waits_to_send(&self) {
+        let Self {
+            shard,
+            counts,
+            held,
+            ..
+        } = self;
+        assert!(
+            counts.outboxes <= held.sends,
+            "shard {shard} has output for {} connections, and only {} sends are in flight",
+            counts.outboxes,
+            held.sends
+        );
+    }
+
+    fn assert_bounds_hold(&self) {
+        let Self {
+            shard,
+            counts,
+            limits,
+            ..
+        } = self;
+        let hub = &counts.hub;
+        assert!(
+            counts.connections as u64 <= limits.shard_connections_max
+                && counts.dedicated_windows as u64 <= limits.dedicated_windows_max
+                && hub.rooms <= limits.rooms_max
+                && hub.history_bytes <= limits.history_shard_bytes_max,
+            "shard {shard} holds more than it may: {counts:?}"
+        );
+    }
+
+    fn assert_nothing_went_wrong(&self) {
+        let stats = self.stats;
+        let wrong = [
+            ("panics", stats.panics.value()),
+            ("connections closed over a panic", stats.close_panic.value()),
+            ("stale completions", stats.stale_completions.value()),
+        ];
+        for (what, count) in wrong {
+            assert_eq!(count, 0, "shard {} has had {what}", self.shard);
+        }
+    }
+}
