@@ -16,7 +16,7 @@ Usage: scripts/simulate.sh [--from SEED] [--debug] N [PROPERTY...]
 
   N          seeds for each property; those whose runs are large (chaos_of_thousands, a_large_room) run one for each 100 of them
   --from     the first seed, 0 where nothing is said
-  --debug    builds with assertions and without optimisation, as the tests are built; slower
+  --debug    builds with assertions and little optimisation, as the tests are built; slower
 
 Properties are chosen by parts of their names, as tests are: none means all of them.
 

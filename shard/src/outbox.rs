@@ -57,10 +57,10 @@ impl Late {
 
 #[derive(Debug)]
 struct Waiting {
-    /// Empty while a missed message is not encoded.
+    /// Empty while `late` is not encoded.
     payload: Bytes,
-    /// A message that the consumer missed: shared with the history until it is encoded, and never held against the consumer.
-    missed: Option<Arc<Message>>,
+    /// What is encoded only as it leaves. It is never held against the consumer.
+    late: Option<Late>,
     /// Known where the policy may drop the payload.
     origin: Option<Origin>,
 }
@@ -89,12 +89,12 @@ pub(crate) struct Outbox {
     /// Missed messages in `waiting`, and what they cost.
     missed_count: usize,
     missed_bytes: usize,
+    /// Gaps in `waiting`.
+    gaps_count: usize,
     /// What the send in flight carries; kept to go on after a partial send.
     in_flight: Option<Bytes>,
     /// Bytes of it that are no missed messages, at most.
     in_flight_counted: usize,
-    /// Dropped and not yet told.
-    gaps: Vec<Gap>,
 }
 
 /// Entries that an emptied outbox may keep room for.
@@ -109,7 +109,7 @@ impl Outbox {
     /// Nothing waits and nothing is in flight.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.gaps.is_empty() && self.in_flight.is_none()
+        self.waiting.is_empty() && self.in_flight.is_none()
     }
 
     /// Adds a payload behind the others.
@@ -117,7 +117,7 @@ impl Outbox {
         self.waiting_bytes += payload.len();
         self.waiting.push_back(Waiting {
             payload,
-            missed: None,
+            late: None,
             origin,
         });
     }
@@ -135,7 +135,7 @@ impl Outbox {
         self.missed_bytes += cost(&message);
         self.waiting.push_back(Waiting {
             payload: Bytes::new(),
-            missed: Some(message),
+            late: Some(Late::Missed(message)),
             origin,
         });
     }
@@ -143,7 +143,7 @@ impl Outbox {
     /// More waits than may. What is in flight counts too: the kernel has not taken it. One payload alone is never too
     /// much, or the largest message could not be delivered.
     pub(crate) fn is_over(&self, limits: &OutboxLimits) -> bool {
-        let count = self.waiting.len() - self.missed_count;
+        let count = self.waiting.len() - self.missed_count - self.gaps_count;
         let alone = count + usize::from(self.in_flight_counted > 0) <= 1;
         let bytes = self.waiting_bytes + self.in_flight_counted;
         (bytes > limits.bytes_max && !alone) || count > limits.messages_max
@@ -160,7 +160,7 @@ impl Outbox {
                 continue;
             }
             if let Some(origin) = self.take(index).and_then(|waiting| waiting.origin) {
-                self.note_gap(origin);
+                index += usize::from(self.note_gap(index, origin));
                 dropped += 1;
             }
         }
@@ -170,59 +170,69 @@ impl Outbox {
     /// Takes an entry out of `waiting`.
     fn take(&mut self, index: usize) -> Option<Waiting> {
         let waiting = self.waiting.remove(index)?;
-        if let Some(message) = &waiting.missed {
-            self.missed_count -= 1;
-            self.missed_bytes -= cost(message);
-        } else {
-            self.waiting_bytes -= waiting.payload.len();
+        match &waiting.late {
+            Some(Late::Missed(message)) => {
+                self.missed_count -= 1;
+                self.missed_bytes -= cost(message);
+            }
+            Some(Late::Gap(_)) => self.gaps_count -= 1,
+            None => self.waiting_bytes -= waiting.payload.len(),
         }
         Some(waiting)
     }
 
-    fn note_gap(&mut self, origin: Origin) {
-        let last = self
-            .gaps
-            .iter_mut()
-            .rev()
-            .find(|gap| gap.room == origin.room);
-        match last {
-            Some(gap) if gap.to + 1 == origin.seq => gap.to = origin.seq,
-            _ => self.gaps.push(Gap {
-                room: origin.room,
-                from: origin.seq,
-                to: origin.seq,
-            }),
+    /// Has the gap of a message that stood at `index` told in its place: what the consumer is told of the room before and behind, that it
+    /// has joined or that the room has begun anew, keeps its place too. Answers whether an entry was added.
+    fn note_gap(&mut self, index: usize, origin: Origin) -> bool {
+        let mut before = index;
+        // One for each room at most, as nothing stands between them that would keep them apart.
+        while before > 0
+            && let Some(Waiting {
+                payload,
+                late: Some(Late::Gap(gap)),
+                ..
+            }) = self.waiting.get_mut(before - 1)
+        {
+            if gap.room == origin.room && gap.to + 1 == origin.seq {
+                gap.to = origin.seq;
+                // It may have been encoded for a send that it did not fit into.
+                *payload = Bytes::new();
+                return false;
+            }
+            before -= 1;
         }
+        self.gaps_count += 1;
+        let gap = Gap {
+            room: origin.room,
+            from: origin.seq,
+            to: origin.seq,
+        };
+        self.waiting.insert(
+            index,
+            Waiting {
+                payload: Bytes::new(),
+                late: Some(Late::Gap(gap)),
+                origin: None,
+            },
+        );
+        true
     }
 
     /// Forgets everything that waits; what is in flight stays, since the kernel has it.
     pub(crate) fn clear_waiting(&mut self) {
         self.waiting.clear();
         self.waiting_bytes = 0;
-        (self.missed_count, self.missed_bytes) = (0, 0);
-        self.gaps.clear();
+        (self.missed_count, self.missed_bytes, self.gaps_count) = (0, 0, 0);
     }
 
-    /// What to send now, where nothing is in flight: the gaps first, then as many payloads as may be gathered.
-    /// A payload that leaves alone is not copied.
+    /// What to send now, where nothing is in flight: as many payloads as may be gathered. A payload that leaves alone is not copied.
     pub(crate) fn next_send(
         &mut self,
         limits: &OutboxLimits,
-        mut encode: impl FnMut(Late) -> Option<Bytes>,
+        encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> Option<Bytes> {
         if self.in_flight.is_some() {
             return None;
-        }
-        // In front of all that waits: what was dropped was older than the same room's messages behind it.
-        for gap in std::mem::take(&mut self.gaps).into_iter().rev() {
-            if let Some(payload) = encode(Late::Gap(gap)) {
-                self.waiting_bytes += payload.len();
-                self.waiting.push_front(Waiting {
-                    payload,
-                    missed: None,
-                    origin: None,
-                });
-            }
         }
         let payload = self.gather(limits.gather_bytes_max, encode)?;
         self.in_flight = Some(payload.clone());
@@ -236,10 +246,10 @@ impl Outbox {
     ) -> Option<Bytes> {
         let (mut count, mut bytes) = (0, 0);
         while let Some(waiting) = self.waiting.get_mut(count) {
-            if let Some(message) = &waiting.missed
+            if let Some(late) = &waiting.late
                 && waiting.payload.is_empty()
             {
-                let Some(payload) = encode(Late::Missed(Arc::clone(message))) else {
+                let Some(payload) = encode(late.clone()) else {
                     // The application has no words for it, as it may have none for any event.
                     self.take(count);
                     continue;
@@ -284,7 +294,6 @@ impl Outbox {
         self.in_flight = None;
         self.in_flight_counted = 0;
         self.waiting.shrink_to(SPARE_ENTRIES_MAX);
-        self.gaps.shrink_to(0);
     }
 }
 
@@ -458,7 +467,26 @@ mod tests {
         assert_eq!(outbox.drop_oldest(&LIMITS), 2);
         assert!(!outbox.is_over(&LIMITS));
         let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
-        assert!(first.starts_with(b"<a:1-2>answer"), "{first:?}");
+        assert!(first.starts_with(b"answer<a:1-2>"), "{first:?}");
+    }
+
+    #[test]
+    fn a_gap_stands_where_its_messages_stood() {
+        let mut outbox = Outbox::default();
+        message(&mut outbox, "a", 1, 20);
+        message(&mut outbox, "b", 7, 20);
+        message(&mut outbox, "a", 2, 20);
+        // The consumer leaves the room and comes again: what it misses then must not be told before it is in.
+        outbox.push(Bytes::from_static(b"joined"), None);
+        for seq in 12..=16 {
+            message(&mut outbox, "a", seq, 20);
+        }
+        message(&mut outbox, "a", 17, 90);
+        assert_eq!(outbox.drop_oldest(&LIMITS), 8);
+        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        assert_eq!(first, &b"<a:1-2><b:7-7>joined<a:12-16>"[..]);
+        assert_eq!(outbox.sent(first.len()), None);
+        assert_eq!(outbox.bytes(), 90);
     }
 
     #[test]
@@ -478,14 +506,9 @@ mod tests {
             message(&mut outbox, "a", seq, 20);
             outbox.drop_oldest(&LIMITS);
         }
-        assert_eq!(
-            outbox.gaps,
-            vec![Gap {
-                room: "a".into(),
-                from: 1,
-                to: 45
-            }]
-        );
+        assert_eq!(outbox.gaps_count, 1);
+        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        assert!(first.starts_with(b"<a:1-45>"), "{first:?}");
     }
 
     #[test]

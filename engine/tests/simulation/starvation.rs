@@ -8,8 +8,12 @@ use super::cluster::{Cluster, ClusterOptions};
 use super::seeds::{Met, Run, for_each};
 
 /// Passes of its shard after which a connection has its answer, from the moment at which its request was written: one receives,
-/// decodes and queues, and the next one submits. One more for each direction where the completion comes after the poll.
+/// decodes and queues, and the next one submits. One more for each direction where the completion comes after the poll, and one
+/// for each share of a pass that its requests take.
 const PASSES_MAX: u64 = 4;
+
+/// Requests that a patient connection writes at once.
+const BURST_MAX: usize = 64;
 
 const STEPS: usize = 500;
 
@@ -22,52 +26,72 @@ struct Patient {
     socket: SimWebSocket,
     room: String,
     is_open: bool,
-    /// The pass at which it asked, while it waits for the answer.
-    asked: Option<u64>,
+    /// The pass at which it asked, and the answers that it waits for.
+    asked: Option<(u64, Wait)>,
+    /// Its share of a pass.
+    share: u64,
     answers: u64,
     longest: u64,
 }
 
+#[derive(Clone, Copy)]
+struct Wait {
+    answers: u64,
+    passes_max: u64,
+}
+
 impl Patient {
-    /// Reads everything that has come; answers whether there was an answer.
-    fn listen(&mut self) -> bool {
-        let mut answered = false;
+    /// Reads everything that has come; answers how many answers there were.
+    fn listen(&mut self) -> u64 {
+        let mut answers = 0;
         for event in self.socket.step(usize::MAX) {
             match event {
                 SimEvent::Text(text) if text.contains(r#""type":"welcome""#) => self.is_open = true,
                 SimEvent::Text(text) => {
                     let is_answer =
                         text.contains("heartbeat") || text.contains(r#""type":"joined""#);
-                    answered |= is_answer || text.contains(r#""type":"left""#);
+                    answers += u64::from(is_answer);
                 }
                 SimEvent::Upgraded(_) | SimEvent::Ping(_) | SimEvent::Pong(_) => {}
                 other => panic!("a patient connection was ended: {other:?}"),
             }
         }
-        answered
+        answers
     }
 
     /// Listens, checks how long it has waited, and asks again at times.
     fn act(&mut self, passes: u64, random: &mut Random) {
-        let answered = self.listen();
-        if let Some(asked) = self.asked {
-            let waited = passes - asked;
+        let answers = self.listen();
+        self.answers += answers;
+        if let Some((asked, wait)) = &mut self.asked {
+            let waited = passes - *asked;
             self.longest = self.longest.max(waited);
-            if answered {
-                self.asked = None;
-                self.answers += 1;
-            }
+            wait.answers -= answers;
+            let is_answered = wait.answers == 0;
             assert!(
-                answered || waited < PASSES_MAX,
-                "a connection has waited for {waited} passes while others flood"
+                is_answered || waited < wait.passes_max,
+                "a connection has waited for {waited} passes while others flood, and misses {} answers",
+                wait.answers
             );
+            if is_answered {
+                self.asked = None;
+            }
         } else if self.is_open && random.chance(200) {
-            self.asked = Some(passes);
+            let count = random.magnitude_between(1, BURST_MAX) as u64;
+            let passes_max = PASSES_MAX + count / self.share;
+            let answers = count;
+            let wait = Wait {
+                answers,
+                passes_max,
+            };
+            self.asked = Some((passes, wait));
             let join = format!(r#"{{"type":"join","room":"{}"}}"#, self.room);
-            let text = if random.coin() { HEARTBEAT } else { &join };
-            self.socket.send_text(text);
+            for _ in 0..count {
+                let text = if random.coin() { HEARTBEAT } else { &join };
+                self.socket.send_text(text);
+            }
             // What is written now is there for the next poll.
-            assert!(!self.listen());
+            assert_eq!(self.listen(), 0);
         }
     }
 }
@@ -146,6 +170,7 @@ fn options(run: Run, random: &mut Random) -> ClusterOptions {
 fn starvation(run: Run) -> Met {
     let mut random = Random::new(run.seed).fork();
     let options = options(run, &mut random);
+    let share = options.limits.messages_per_pass_max;
     let mut cluster = Cluster::new(options);
     let room = room_at_home(&cluster);
     let network = cluster.network.clone();
@@ -159,6 +184,7 @@ fn starvation(run: Run) -> Met {
             room: room.clone(),
             is_open: false,
             asked: None,
+            share,
             answers: 0,
             longest: 0,
         })
