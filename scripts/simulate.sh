@@ -73,7 +73,7 @@ SHARDCAST_SEEDS=$from..$((from + seeds)) run -- --nocapture "$@" >"$LOG" 2>&1 ||
 grep '^property ' "$LOG" | sort || true
 if [[ $status -ne 0 ]]; then
     # What failed, and how to repeat it.
-    grep -E -A 1 'panicked at |does not hold for seed|never met |^error' "$LOG" >&2 || tail -n 20 "$LOG" >&2
+    grep -E -A 1 'panicked at (engine/tests|shard/src/sim)|does not hold for seed|never met |^error' "$LOG" >&2 || tail -n 20 "$LOG" >&2
     fail "a property does not hold; $LOG has all of it"
 fi
 if ! grep -q '^property ' "$LOG"; then
