@@ -264,8 +264,10 @@ fn assert_tungstenite(head: &[u8], accept: &str) {
         let text = value.and_then(|value| value.to_str().ok());
         text.filter(|text| count(name) == 1 && !text.contains('\t'))
     };
-    // It looks at the first header of a name only, and takes no list for `Upgrade`.
+    // It looks at the first header of a name only, takes no list for `Upgrade`, and no key whose spare bits are set.
+    let key = request.headers()["sec-websocket-key"].as_bytes();
     let comparable = is_plain("connection").is_some()
+        && BASE64_STANDARD.decode(key).is_ok()
         && is_plain("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
     if comparable {
         let answer = server::create_response(&request).expect("tungstenite accepts it too");
