@@ -141,6 +141,11 @@ impl Allowance {
         Ok(())
     }
 
+    /// Whether less than half of a burst is left, as of the last message: whoever sends that much is heard after the others.
+    pub(crate) fn is_half_spent(&self, burst: u64) -> bool {
+        i64::from(self.tokens) < Self::most(burst) / 2
+    }
+
     /// A message was taken that counts for so many.
     pub(crate) fn spend(&mut self, count: u64) {
         let spent = (count as i64).saturating_mul(Self::MESSAGE);

@@ -138,12 +138,15 @@ limits! {
     gather_bytes_max = 65_536 in 1024 ..= 1_048_576;
     /// Messages that one connection may send a second; 0 means no bound.
     /// Above it: one `rate_limited` error, then the connection is read at this rate.
-    /// A compressed message counts once for every 16 KiB that it takes or inflates to.
+    /// A message counts once for every 16 KiB that it takes or inflates to, and so do large answers; a ping, a pong and sixteen fragments count like a message.
     messages_per_second_max = 1000 in 0 ..= 10_000_000;
     /// Messages that one connection may send at once before the rate counts.
     messages_burst_max = 2000 in 1 ..= 2_000_000;
     /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
     messages_per_pass_max = 64 in 1 ..= 65536;
+    /// Messages handled in one pass of the loop of all connections together that send several at a time or have used up half of their burst. The rest waits for its turn,
+    /// so that connections which send little are heard first. A message counts once for every 4 KiB.
+    queued_messages_per_pass_max = 256 in 1 ..= 1_048_576;
     /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.
     heartbeat_ms = 25_000 in 10 ..= 3_600_000;
     /// Heartbeats that may go unanswered. After them: close 1001.

@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+mod turns;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -41,6 +42,7 @@ use deadlines::Deadlines;
 pub use stopping::StopPlan;
 use stopping::Stopping;
 use table::Table;
+use turns::Turns;
 
 /// What a shard is made from besides its driver and its application.
 pub struct ShardOptions {
@@ -146,7 +148,9 @@ pub(crate) struct Core<A: App> {
     /// Connections that were not let in and are not gone yet: they take no place of those who may come in.
     turned_away: usize,
     /// With bytes left to decode.
-    ready: VecDeque<ConnectionKey>,
+    turns: Turns,
+    /// Bytes of the answers that the message at hand was given.
+    answer_bytes: usize,
     /// Orders to publish, from [`Control::Publish`].
     publishes: VecDeque<(Name, Target, Bytes)>,
     /// Mail of this shard to itself.
@@ -344,7 +348,8 @@ impl<A: App> Core<A> {
             accepting: false,
             accept_stop_submitted: false,
             turned_away: 0,
-            ready: VecDeque::new(),
+            turns: Turns::default(),
+            answer_bytes: 0,
             publishes: VecDeque::new(),
             local: VecDeque::new(),
             actions: VecDeque::new(),

@@ -226,6 +226,7 @@ impl<A: App> Core<A> {
     /// Sends an event to one connection.
     pub(super) fn send_event(&mut self, key: ConnectionKey, event: &Event) {
         if let Some((mut message, origin)) = self.message(event) {
+            self.spend_answer(key, self.scratch.len());
             self.table.queue(key, &mut message, origin);
         }
     }

@@ -21,8 +21,8 @@ enum Heard {
     /// Nothing that needs an answer.
     Sign,
     Message {
-        /// Messages that it counts for.
-        count: u64,
+        /// What it took, or inflated to.
+        bytes: usize,
         compressed: bool,
     },
     Upgrade {
@@ -48,17 +48,28 @@ enum Heard {
 
 impl Heard {
     /// What it counts for in the connection's share of a pass.
-    fn count(&self) -> u64 {
+    fn share(&self) -> u64 {
         match self {
-            Self::Message { count, .. } => *count,
+            Self::Message { bytes, .. } => counted(*bytes, BYTES_PER_SHARE),
             _ => 1,
         }
     }
 }
 
-/// Bytes that a compressed message may take, or inflate to, and count for one: few bytes can grow a thousandfold, and
+/// Bytes that a message may take, or inflate to, and count for one against the connection's rate: few bytes can grow a thousandfold, and
 /// many may inflate to nothing.
-const COMPRESSED_BYTES_PER_MESSAGE: usize = 16 * 1024;
+const BYTES_PER_MESSAGE: usize = 16 * 1024;
+
+/// The same for what is done in one pass, where a message of many bytes keeps all others waiting.
+const BYTES_PER_SHARE: usize = 4 * 1024;
+
+/// Messages that a connection is heard at once where its bytes arrive. If it has sent more, the others come first.
+pub(super) const FIRST_MESSAGES: u64 = 4;
+
+/// What so many bytes count for, at least one.
+fn counted(bytes: usize, bytes_per_count: usize) -> u64 {
+    bytes.div_ceil(bytes_per_count).max(1) as u64
+}
 
 impl<A: App> Core<A> {
     /// Bytes of a connection arrived.
@@ -73,7 +84,11 @@ impl<A: App> Core<A> {
             self.table.stash(key, bytes);
             return;
         }
-        let consumed = self.decode(key, bytes);
+        let first = self.limits.messages_per_pass_max.min(FIRST_MESSAGES);
+        let (consumed, _) = match self.is_heavy(key) {
+            true => (0, 0),
+            false => self.decode(key, bytes, first),
+        };
         if consumed < bytes.len() {
             self.table.stash(key, &bytes[consumed..]);
             self.resume(key);
@@ -81,14 +96,28 @@ impl<A: App> Core<A> {
         self.table.mark_dirty(key);
     }
 
-    /// Decodes what waits since an earlier pass.
+    /// Whether the connection has used up so much of what it may send that the others come first.
+    fn is_heavy(&mut self, key: ConnectionKey) -> bool {
+        let burst = self.limits.messages_burst_max;
+        self.limits.messages_per_second_max > 0
+            && self
+                .table
+                .find(key)
+                .is_some_and(|connection| connection.allowance.is_half_spent(burst))
+    }
+
+    /// Decodes what waits, of each connection its share in turn, until all of them together have had theirs.
     pub(super) fn decode_ready(&mut self) -> bool {
         if self.post.is_blocked() {
             return false;
         }
-        let count = self.ready.len();
+        let count = self.turns.len();
+        let mut left = self.limits.queued_messages_per_pass_max;
         for _ in 0..count {
-            let Some(key) = self.ready.pop_front() else {
+            if left == 0 {
+                break;
+            }
+            let Some(key) = self.turns.pop() else {
                 break;
             };
             let Some(connection) = self.table.find(key) else {
@@ -98,7 +127,9 @@ impl<A: App> Core<A> {
             let Some(mut stash) = self.table.take_stash(key) else {
                 continue;
             };
-            let consumed = self.decode(key, stash.waiting());
+            let share = self.limits.messages_per_pass_max.min(left);
+            let (consumed, taken) = self.decode(key, stash.waiting(), share);
+            left = left.saturating_sub(taken);
             stash.consume(consumed);
             if !stash.is_empty() {
                 self.table.put_stash(key, stash);
@@ -121,23 +152,25 @@ impl<A: App> Core<A> {
         if !self.table.may_decode(key) {
             return;
         }
+        let is_heavy = self.is_heavy(key);
         if let Some(connection) = self.table.find(key)
             && connection.stashed
             && !connection.ready
         {
             connection.ready = true;
-            self.ready.push_back(key);
+            self.turns.push(key, is_heavy);
         }
     }
 
-    /// Decodes and handles until the input is used up or the connection has had its share; answers how many bytes are done with.
-    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) -> usize {
+    /// Decodes and handles until the input is used up or the connection has had its share; answers how many bytes are done with, and
+    /// how much of the share.
+    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8], share: u64) -> (usize, u64) {
         let length = bytes.len();
         let mut input = Input::new(bytes);
         let mut count = 0;
         loop {
             // The step that finds nothing more is no message: it gives the memory of the last one back.
-            let has_share = count < self.limits.messages_per_pass_max || input.is_empty();
+            let has_share = count < share || input.is_empty();
             if !has_share || !self.may_decode(key, input.is_empty()) {
                 break;
             }
@@ -145,16 +178,16 @@ impl<A: App> Core<A> {
             if matches!(heard, Heard::Nothing) {
                 break;
             }
-            count += heard.count();
+            count += heard.share();
             self.answer(key, heard);
             self.work_off();
+            count += (std::mem::take(&mut self.answer_bytes) / BYTES_PER_SHARE) as u64;
         }
-        let decoding = self.table.state(key).decodes();
-        if decoding {
-            length - input.remaining().len()
-        } else {
-            length
-        }
+        let consumed = match self.table.state(key).decodes() {
+            true => length - input.remaining().len(),
+            false => length,
+        };
+        (consumed, count)
     }
 
     fn may_decode(&mut self, key: ConnectionKey, used_up: bool) -> bool {
@@ -250,22 +283,19 @@ impl<A: App> Core<A> {
                 },
                 Incoming::Message(message) => {
                     let compressed = message.compressed_size.is_some();
-                    let count = message.compressed_size.map_or(1, |compressed_size| {
-                        let bytes = compressed_size.max(message.payload.len());
-                        bytes.div_ceil(COMPRESSED_BYTES_PER_MESSAGE)
-                    });
+                    let bytes = message
+                        .compressed_size
+                        .unwrap_or(0)
+                        .max(message.payload.len());
                     if open {
                         app.on_message(&mut context, key, message);
                     }
-                    Heard::Message {
-                        count: count.max(1) as u64,
-                        compressed,
-                    }
+                    Heard::Message { bytes, compressed }
                 }
                 Incoming::Ping(payload) => Heard::Ping {
                     pong: frame::pong(payload),
                 },
-                Incoming::Pong(_) => Heard::Sign,
+                Incoming::Pong(_) | Incoming::Fragments => Heard::Sign,
                 Incoming::Close { code, .. } => Heard::Closed { code },
                 Incoming::Violation(violation) => Heard::Broken {
                     code: violation.code(),
@@ -281,13 +311,12 @@ impl<A: App> Core<A> {
 
     fn answer(&mut self, key: ConnectionKey, heard: Heard) {
         match heard {
-            Heard::Nothing | Heard::Sign => {}
-            Heard::Message { count, compressed } => {
+            Heard::Nothing => {}
+            Heard::Sign => self.spend(key, 1),
+            Heard::Message { bytes, compressed } => {
                 self.stats.messages_received.add(1);
                 self.stats.messages_inflated.add(u64::from(compressed));
-                if let Some(connection) = self.table.find(key) {
-                    connection.allowance.spend(count);
-                }
+                self.spend(key, counted(bytes, BYTES_PER_MESSAGE));
             }
             Heard::Upgrade {
                 response,
@@ -298,7 +327,10 @@ impl<A: App> Core<A> {
                 self.stats.handshakes_rejected.add(1);
                 self.refuse(key, response);
             }
-            Heard::Ping { pong } => self.table.queue_pong(key, pong),
+            Heard::Ping { pong } => {
+                self.spend(key, 1);
+                self.table.queue_pong(key, pong);
+            }
             Heard::Closed { code } => self.closed_by_peer(key, code),
             Heard::Broken { code, reason } => {
                 self.stats.close_protocol.add(1);
@@ -306,6 +338,19 @@ impl<A: App> Core<A> {
             }
             Heard::Panicked => self.panicked(key),
         }
+    }
+
+    /// What the connection sent, or is answered, counts for so many of the messages that it may send.
+    fn spend(&mut self, key: ConnectionKey, count: u64) {
+        if let Some(connection) = self.table.find(key) {
+            connection.allowance.spend(count);
+        }
+    }
+
+    /// A large answer is more work than the request for it.
+    pub(super) fn spend_answer(&mut self, key: ConnectionKey, bytes: usize) {
+        self.answer_bytes += bytes;
+        self.spend(key, (bytes / BYTES_PER_MESSAGE) as u64);
     }
 
     /// An upgrade request was accepted. The application hears of it when the rooms know the connection.

@@ -1,6 +1,7 @@
 //! The loop on the simulated driver, where one shard and a client or two are enough to show something.
 
 mod compression;
+mod fairness;
 
 use std::sync::Arc;
 
@@ -285,7 +286,7 @@ fn a_shard_does_not_sleep_over_bytes_that_a_full_mailbox_held_up() {
     while rig.stats[0].messages_received.value() < 1500 {
         rig.rest(0);
         let is_blocked = rig.core().post.is_blocked();
-        assert!(is_blocked || rig.core().ready.is_empty());
+        assert!(is_blocked || rig.core().turns.is_empty());
         blocked += u32::from(is_blocked);
         rig.rest(1);
         if !rig.core().post.is_blocked() {

@@ -35,7 +35,7 @@
 //!             Incoming::Rejected(rejection) => send.extend_from_slice(&rejection.response()),
 //!             Incoming::Message(message) => frame::encode(message.kind.opcode(), message.payload, send),
 //!             Incoming::Ping(payload) => send.extend_from_slice(&frame::pong(payload)),
-//!             Incoming::Pong(_) => {}
+//!             Incoming::Pong(_) | Incoming::Fragments => {}
 //!             Incoming::Close { code, .. } => send.extend_from_slice(&frame::close(code, "")),
 //!             Incoming::Violation(violation) => {
 //!                 send.extend_from_slice(&frame::close(violation.code(), &violation.to_string()));

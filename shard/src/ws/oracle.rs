@@ -43,6 +43,8 @@ pub enum Event {
     Rejected(Rejection),
     /// A whole message.
     Message(MessageKind, Vec<u8>),
+    /// Sixteen more fragments of a message that is not whole.
+    Fragments,
     /// A ping.
     Ping(Vec<u8>),
     /// A pong.
@@ -85,6 +87,7 @@ impl From<Incoming<'_>> for Event {
                 message.payload.fill(0xa5);
                 Self::Message(message.kind, owned)
             }
+            Incoming::Fragments => Self::Fragments,
             Incoming::Ping(payload) => Self::Ping(payload.to_vec()),
             Incoming::Pong(payload) => Self::Pong(payload.to_vec()),
             Incoming::Close { code, reason } => Self::Close(code, reason.to_owned()),
@@ -242,6 +245,8 @@ pub fn tungstenite_events(stream: &[u8]) -> (Vec<Event>, End) {
 #[must_use]
 pub fn session_events(stream: &[u8], cuts: &[usize]) -> (Vec<Event>, End, Option<Violation>) {
     let mut events = events_of(Session::opened(), stream, cuts);
+    // Tungstenite does not tell.
+    events.retain(|event| *event != Event::Fragments);
     match events.last() {
         Some(&Event::Violation(violation)) => {
             events.pop();

@@ -61,6 +61,9 @@ pub enum Incoming<'a> {
     Rejected(Rejection),
     /// A message, however it was fragmented.
     Message(Message<'a>),
+    /// A message that is not whole yet has taken sixteen more fragments. There is nothing to answer: it is for whoever counts what a
+    /// peer sends, as fragments may be empty and never end.
+    Fragments,
     /// A ping of at most 125 bytes: answer with a pong that carries the same.
     Ping(&'a [u8]),
     /// A pong of at most 125 bytes.
@@ -234,6 +237,7 @@ impl Session {
                 compressed_size: None,
                 payload,
             }),
+            WholeKind::Fragments => Incoming::Fragments,
             WholeKind::Ping => Incoming::Ping(payload),
             WholeKind::Pong => Incoming::Pong(payload),
             WholeKind::Close => {

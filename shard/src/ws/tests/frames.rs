@@ -15,6 +15,21 @@ fn frames(frames: &[(Opcode, bool, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
+fn fragments_are_reported_in_groups_wherever_the_stream_is_cut() {
+    let mut parts = vec![(Opcode::Text, false, &b"a"[..])];
+    parts.extend([(Opcode::Continuation, false, &b""[..]); 38]);
+    parts.push((Opcode::Continuation, true, b"b"));
+    // The count begins anew with each message.
+    let stream = frames(&[&parts[..], &parts[..]].concat());
+    let message = [Event::Fragments, Event::Fragments, Event::text("ab")];
+    let expected = [message.clone(), message].concat();
+    for cut in 0..=stream.len() {
+        let events = events_of(Session::opened(), &stream, &[cut]);
+        assert_eq!(events, expected, "cut at {cut}");
+    }
+}
+
+#[test]
 fn valid_streams() {
     use Opcode::{Binary, Close, Continuation, Ping, Pong, Text};
     let largest = vec![b'x'; LIMITS.message_size_max];

@@ -1,0 +1,164 @@
+//! Who sends much waits for who sends little, and everything that is sent counts.
+
+use super::super::input::FIRST_MESSAGES;
+use super::*;
+
+fn raw(fin: bool, opcode: Opcode) -> SimFrame {
+    SimFrame {
+        fin,
+        opcode,
+        compressed: false,
+        payload: Vec::new(),
+    }
+}
+
+/// Runs the shard until the rate has let everything through, and answers how many milliseconds that took.
+fn passed_ms(
+    rig: &mut Rig,
+    client: &mut SimWebSocket,
+    is_done: impl Fn(&ShardStats) -> bool,
+) -> u64 {
+    let mut passed_ms = 0;
+    loop {
+        rig.rest(0);
+        client.step(usize::MAX);
+        if is_done(&rig.stats[0]) {
+            return passed_ms;
+        }
+        assert!(passed_ms < 60_000, "it never got through");
+        rig.advance_ms(10);
+        passed_ms += 10;
+    }
+}
+
+#[test]
+fn control_frames_count_against_the_rate() {
+    for opcode in [Opcode::Ping, Opcode::Pong] {
+        let mut rig = Rig::one(Limits {
+            messages_per_second_max: 100,
+            messages_burst_max: 50,
+            ..Limits::default()
+        });
+        let mut client = rig.client();
+        for _ in 0..250 {
+            client.send_frame(&raw(true, opcode));
+        }
+        client.send_text("after them");
+        client.step(usize::MAX);
+        let took_ms = passed_ms(&mut rig, &mut client, |stats| {
+            stats.messages_received.value() == 1
+        });
+        assert!(
+            (1_900..2_200).contains(&took_ms),
+            "{opcode:?}: {took_ms} ms"
+        );
+        assert_eq!(rig.stats[0].rate_limited.value(), 1);
+    }
+}
+
+#[test]
+fn fragments_count_against_the_rate() {
+    let mut rig = Rig::one(Limits {
+        messages_per_second_max: 100,
+        messages_burst_max: 50,
+        ..Limits::default()
+    });
+    let mut client = rig.client();
+    client.send_frame(&raw(false, Opcode::Text));
+    // Sixteen of them count like a message, and the first belongs to one that is counted when it is whole.
+    for _ in 0..250 * 16 {
+        client.send_frame(&raw(false, Opcode::Continuation));
+    }
+    client.send_frame(&raw(true, Opcode::Continuation));
+    client.step(usize::MAX);
+    let took_ms = passed_ms(&mut rig, &mut client, |stats| {
+        stats.messages_received.value() == 1
+    });
+    assert!((1_900..2_200).contains(&took_ms), "{took_ms} ms");
+    assert_eq!(rig.stats[0].rate_limited.value(), 1);
+}
+
+#[test]
+fn large_messages_count_for_several() {
+    let mut rig = Rig::one(Limits {
+        messages_per_second_max: 100,
+        messages_burst_max: 50,
+        ..Limits::default()
+    });
+    let mut client = rig.client();
+    let large = "x".repeat(16 * 16 * 1024);
+    for _ in 0..10 {
+        client.send_text(&large);
+    }
+    let took_ms = passed_ms(&mut rig, &mut client, |stats| {
+        stats.messages_received.value() == 10
+    });
+    // Ten times sixteen, less the burst and the last one, which is taken before it is paid for.
+    assert!((900..1_200).contains(&took_ms), "{took_ms} ms");
+}
+
+#[test]
+fn a_pass_is_no_longer_than_its_bound_and_hears_everybody() {
+    const FLOODERS: u64 = 20;
+    let mut rig = Rig::one(Limits::default());
+    let mut flooders: Vec<SimWebSocket> = (0..FLOODERS).map(|_| rig.client()).collect();
+    let mut quiet = rig.client();
+    for flooder in &mut flooders {
+        for _ in 0..60 {
+            flooder.send_text("nothing");
+        }
+        flooder.step(usize::MAX);
+    }
+    quiet.send_text("echo heard");
+    quiet.step(usize::MAX);
+    let bound = Limits::default().queued_messages_per_pass_max;
+    // What arrived is decoded in the first pass after the one that started to receive it.
+    while rig.stats[0].messages_received.value() == 0 {
+        rig.shards[0].tick().unwrap();
+    }
+    let first = rig.stats[0].messages_received.value();
+    assert!(
+        first <= bound + FIRST_MESSAGES * (FLOODERS + 1),
+        "{first} messages in one pass"
+    );
+    // One more pass reports what the first one sent.
+    rig.shards[0].tick().unwrap();
+    assert_eq!(texts(quiet.step(usize::MAX)), ["heard"]);
+    rig.rest(0);
+    assert_eq!(rig.stats[0].messages_received.value(), 60 * FLOODERS + 1);
+}
+
+#[test]
+fn who_has_used_up_half_of_a_burst_comes_after_the_others() {
+    let mut rig = Rig::one(Limits {
+        messages_burst_max: 100,
+        queued_messages_per_pass_max: 1,
+        ..Limits::default()
+    });
+    let (mut heavy, mut light) = (rig.client(), rig.client());
+    for _ in 0..60 {
+        heavy.send_text("nothing");
+    }
+    heavy.step(usize::MAX);
+    rig.rest(0);
+    // Several at once from both: the light one's rest is taken first, although the heavy one came first.
+    for _ in 0..10 {
+        heavy.send_text("nothing");
+        light.send_text("echo light");
+    }
+    heavy.step(usize::MAX);
+    light.step(usize::MAX);
+    let before = rig.stats[0].messages_received.value();
+    let mut heard = 0;
+    while heard < 10 {
+        rig.shards[0].tick().unwrap();
+        heard += texts(light.step(usize::MAX)).len();
+    }
+    let taken = rig.stats[0].messages_received.value() - before;
+    assert!(
+        taken <= 12,
+        "{taken} were taken for the ten of the light one"
+    );
+    rig.rest(0);
+    assert_eq!(rig.stats[0].messages_received.value(), before + 20);
+}
