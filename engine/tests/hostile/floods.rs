@@ -1,0 +1,63 @@
+//! Those who send small frames as fast as the server takes them: messages, pings, pongs, fragments.
+
+use crate::attacker::{flood, repeated};
+use crate::raw::{CONTINUATION, FINAL_TEXT, PING, PONG, TEXT, frame};
+use crate::scene::{Attack, CONNECTION_BYTES, Outcome};
+
+const CONNECTIONS: usize = 64;
+const THREADS: usize = 2;
+
+/// What waits to be decoded, of each connection that sends too much: what was received before it was no longer read. The kernel takes
+/// 32 buffers in a row for one of them.
+const STASH_BYTES: u64 = 2 * 32 * 8192;
+
+/// Floods the server with one frame, or a few, over and over.
+fn flooded(name: &str, opening: &[u8], frames: &[u8]) -> Outcome {
+    let attack = Attack {
+        name,
+        attackers: "64 connections, as fast as they are read",
+        arguments: &[],
+        threads: THREADS,
+        until: "rate_limited",
+        budget: CONNECTIONS as u64 * (STASH_BYTES + 262_144 + CONNECTION_BYTES),
+    };
+    let frames = repeated(frames);
+    let outcome = attack.play(|arena, _| flood(arena, CONNECTIONS / THREADS, "", opening, &frames));
+    outcome.assert_only(&["rate_limited"]);
+    outcome
+}
+
+#[test]
+fn tiny_frames() {
+    flooded("tiny frames", b"", &frame(FINAL_TEXT, b"{}"));
+}
+
+#[test]
+fn pings() {
+    flooded("pings", b"", &frame(PING, b""));
+}
+
+#[test]
+fn pongs() {
+    flooded("pongs", b"", &frame(PONG, b""));
+}
+
+#[test]
+fn fragments() {
+    flooded("fragments", &frame(TEXT, b"\""), &frame(CONTINUATION, b"x"));
+}
+
+#[test]
+fn empty_fragments() {
+    flooded(
+        "empty fragments",
+        &frame(TEXT, b""),
+        &frame(CONTINUATION, b""),
+    );
+}
+
+#[test]
+fn pings_between_fragments() {
+    let mixed = [frame(CONTINUATION, b""), frame(PING, b"?")].concat();
+    flooded("pings between fragments", &frame(TEXT, b""), &mixed);
+}
