@@ -141,9 +141,11 @@ impl Allowance {
         Ok(())
     }
 
-    /// Whether less than half of a burst is left, as of the last message: whoever sends that much is heard after the others.
-    pub(crate) fn is_half_spent(&self, burst: u64) -> bool {
-        i64::from(self.tokens) < Self::most(burst) / 2
+    /// Whether it is so many messages, or half of the burst, behind what the rate permits, as of the last message: whoever sends that much is
+    /// heard after the others.
+    pub(crate) fn is_behind(&self, messages: u64, burst: u64) -> bool {
+        let (most, messages) = (Self::most(burst), Self::most(messages));
+        i64::from(self.tokens) < most - messages.min(most / 2)
     }
 
     /// A message was taken that counts for so many.
@@ -258,6 +260,8 @@ pub(crate) struct Settling<'a> {
     pub(crate) outbox_limits: &'a OutboxLimits,
     /// Bytes waiting above which the connection is not read; `usize::MAX` where they do not matter.
     pub(crate) unread_bytes_max: usize,
+    /// Messages that a connection is behind its rate when it is received from sparingly, and the burst; `None` where there is no rate.
+    pub(crate) behind: Option<(u64, u64)>,
 }
 
 impl Connection {
@@ -316,7 +320,12 @@ impl Connection {
         match self.receiving {
             Receiving::No if wanted => {
                 self.receiving = Receiving::Started;
-                driver.receive_start(key);
+                match settling.behind {
+                    Some((messages, burst)) if self.allowance.is_behind(messages, burst) => {
+                        driver.receive_once(key);
+                    }
+                    _ => driver.receive_start(key),
+                }
                 false
             }
             Receiving::Started if !wanted => {

@@ -184,6 +184,12 @@ pub trait Driver {
     /// Starts receiving on a connection; goes on until a `ReceiveEnded`.
     fn receive_start(&mut self, key: ConnectionKey);
 
+    /// The same for a connection that is to be received from sparingly: ends by itself after one buffer where the driver can see to that. A peer that sends
+    /// without rest is otherwise received from until every buffer is in use, all of which its connection would have to keep.
+    fn receive_once(&mut self, key: ConnectionKey) {
+        self.receive_start(key);
+    }
+
     /// Asks for receiving to end; answered by `ReceiveEnded`. Bytes that arrived before are still reported.
     fn receive_stop(&mut self, key: ConnectionKey);
 

@@ -144,7 +144,7 @@ limits! {
     messages_burst_max = 2000 in 1 ..= 2_000_000;
     /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
     messages_per_pass_max = 64 in 1 ..= 65536;
-    /// Messages handled in one pass of the loop of all connections together that send several at a time or have used up half of their burst. The rest waits for its turn,
+    /// Messages handled in one pass of the loop of all connections together, but for the first of each that sends little. The rest waits for its turn,
     /// so that connections which send little are heard first. A message counts once for every 4 KiB.
     queued_messages_per_pass_max = 256 in 1 ..= 1_048_576;
     /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.

@@ -149,6 +149,8 @@ pub(crate) struct Core<A: App> {
     turned_away: usize,
     /// With bytes left to decode.
     turns: Turns,
+    /// What is left of the messages that this pass may handle.
+    pass_left: u64,
     /// Bytes of the answers that the message at hand was given.
     answer_bytes: usize,
     /// Orders to publish, from [`Control::Publish`].
@@ -186,6 +188,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             self.driver.poll(&mut self.completions)?;
         }
         self.core.clock = self.driver.clock();
+        self.core.pass_left = self.core.limits.queued_messages_per_pass_max;
         let mut busy = !self.completions.is_empty();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
@@ -349,6 +352,7 @@ impl<A: App> Core<A> {
             accept_stop_submitted: false,
             turned_away: 0,
             turns: Turns::default(),
+            pass_left: 0,
             answer_bytes: 0,
             publishes: VecDeque::new(),
             local: VecDeque::new(),

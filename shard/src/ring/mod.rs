@@ -431,6 +431,11 @@ impl Driver for RingDriver {
         self.queue.push(ops::receive(key));
     }
 
+    fn receive_once(&mut self, key: ConnectionKey) {
+        self.receives += 1;
+        self.queue.push(ops::receive_once(key));
+    }
+
     fn receive_stop(&mut self, key: ConnectionKey) {
         // Entries are carried out in order, so this cannot reach a receive that is started later, though
         // that one carries the same number.

@@ -50,7 +50,7 @@ const SEND_BYTES_MAX: usize = 256 << 10;
 pub(super) enum Operation {
     /// An accept, multishot or not.
     Accept = 1,
-    /// A multishot receive.
+    /// A receive, multishot or not.
     Receive = 2,
     /// A send; the auxiliary number names the payload.
     Send = 3,
@@ -166,6 +166,16 @@ impl Plain {
 pub(super) fn receive(key: ConnectionKey) -> Plain {
     let entry = opcode::Recv::new(Fixed(key.slot), std::ptr::null_mut(), 0)
         .ioprio(RECEIVE_MULTISHOT | RECEIVE_POLL_FIRST)
+        .buf_group(BUFFER_GROUP)
+        .build()
+        .flags(Flags::BUFFER_SELECT);
+    Plain::new(entry, Tag::connection(Operation::Receive, key))
+}
+
+/// Receives once, into one buffer of the ring's group.
+pub(super) fn receive_once(key: ConnectionKey) -> Plain {
+    let entry = opcode::Recv::new(Fixed(key.slot), std::ptr::null_mut(), 0)
+        .ioprio(RECEIVE_POLL_FIRST)
         .buf_group(BUFFER_GROUP)
         .build()
         .flags(Flags::BUFFER_SELECT);

@@ -51,6 +51,8 @@ impl Heard {
     fn share(&self) -> u64 {
         match self {
             Self::Message { bytes, .. } => counted(*bytes, BYTES_PER_SHARE),
+            // How much of a message there was to inflate before is not known.
+            Self::Broken { .. } => u64::MAX,
             _ => 1,
         }
     }
@@ -84,10 +86,14 @@ impl<A: App> Core<A> {
             self.table.stash(key, bytes);
             return;
         }
-        let first = self.limits.messages_per_pass_max.min(FIRST_MESSAGES);
-        let (consumed, _) = match self.is_heavy(key) {
-            true => (0, 0),
-            false => self.decode(key, bytes, first),
+        let share = self
+            .limits
+            .messages_per_pass_max
+            .min(FIRST_MESSAGES)
+            .min(self.pass_left);
+        let consumed = match self.is_heavy(key) {
+            true => 0,
+            false => self.decode(key, bytes, share),
         };
         if consumed < bytes.len() {
             self.table.stash(key, &bytes[consumed..]);
@@ -98,12 +104,15 @@ impl<A: App> Core<A> {
 
     /// Whether the connection has used up so much of what it may send that the others come first.
     fn is_heavy(&mut self, key: ConnectionKey) -> bool {
-        let burst = self.limits.messages_burst_max;
+        let (burst, few) = (
+            self.limits.messages_burst_max,
+            self.limits.messages_per_pass_max,
+        );
         self.limits.messages_per_second_max > 0
             && self
                 .table
                 .find(key)
-                .is_some_and(|connection| connection.allowance.is_half_spent(burst))
+                .is_some_and(|connection| connection.allowance.is_behind(few, burst))
     }
 
     /// Decodes what waits, of each connection its share in turn, until all of them together have had theirs.
@@ -112,9 +121,10 @@ impl<A: App> Core<A> {
             return false;
         }
         let count = self.turns.len();
-        let mut left = self.limits.queued_messages_per_pass_max;
+        // However much has just arrived, the line moves on.
+        self.pass_left = self.pass_left.max(self.limits.messages_per_pass_max);
         for _ in 0..count {
-            if left == 0 {
+            if self.pass_left == 0 {
                 break;
             }
             let Some(key) = self.turns.pop() else {
@@ -127,9 +137,8 @@ impl<A: App> Core<A> {
             let Some(mut stash) = self.table.take_stash(key) else {
                 continue;
             };
-            let share = self.limits.messages_per_pass_max.min(left);
-            let (consumed, taken) = self.decode(key, stash.waiting(), share);
-            left = left.saturating_sub(taken);
+            let share = self.limits.messages_per_pass_max.min(self.pass_left);
+            let consumed = self.decode(key, stash.waiting(), share);
             stash.consume(consumed);
             if !stash.is_empty() {
                 self.table.put_stash(key, stash);
@@ -162,12 +171,11 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Decodes and handles until the input is used up or the connection has had its share; answers how many bytes are done with, and
-    /// how much of the share.
-    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8], share: u64) -> (usize, u64) {
+    /// Decodes and handles until the input is used up or the connection has had its share; answers how many bytes are done with.
+    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8], share: u64) -> usize {
         let length = bytes.len();
         let mut input = Input::new(bytes);
-        let mut count = 0;
+        let mut count: u64 = 0;
         loop {
             // The step that finds nothing more is no message: it gives the memory of the last one back.
             let has_share = count < share || input.is_empty();
@@ -178,16 +186,19 @@ impl<A: App> Core<A> {
             if matches!(heard, Heard::Nothing) {
                 break;
             }
-            count += heard.share();
+            count = count.saturating_add(heard.share());
+            // Answers that others were given meanwhile are not this message's.
+            self.answer_bytes = 0;
             self.answer(key, heard);
             self.work_off();
-            count += (std::mem::take(&mut self.answer_bytes) / BYTES_PER_SHARE) as u64;
+            let answered = std::mem::take(&mut self.answer_bytes) / BYTES_PER_SHARE;
+            count = count.saturating_add(answered as u64);
         }
-        let consumed = match self.table.state(key).decodes() {
+        self.pass_left = self.pass_left.saturating_sub(count);
+        match self.table.state(key).decodes() {
             true => length - input.remaining().len(),
             false => length,
-        };
-        (consumed, count)
+        }
     }
 
     fn may_decode(&mut self, key: ConnectionKey, used_up: bool) -> bool {

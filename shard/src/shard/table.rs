@@ -27,6 +27,8 @@ pub(super) struct Table {
     outbox_limits: OutboxLimits,
     slow_consumer: SlowConsumer,
     unread_bytes_max: usize,
+    /// See [`Settling::behind`].
+    behind: Option<(u64, u64)>,
     /// To be settled at the end of the pass.
     dirty: Vec<ConnectionKey>,
     /// Too slow for what they are sent; closed when the event at hand has reached everybody.
@@ -59,6 +61,8 @@ impl Table {
                 // A consumer that may stay slow must still be heard, or it could not answer heartbeats.
                 SlowConsumer::DropOldest => usize::MAX,
             },
+            behind: (limits.messages_per_second_max > 0)
+                .then_some((limits.messages_per_pass_max, limits.messages_burst_max)),
             dirty: Vec::new(),
             too_slow: Vec::new(),
             stats,
@@ -285,6 +289,7 @@ impl Table {
                 outboxes,
                 outbox_limits,
                 unread_bytes_max: self.unread_bytes_max,
+                behind: self.behind,
             };
             let paused = connection.settle(key, driver, settling, &mut encode);
             stats.reading_paused.add(u64::from(paused));

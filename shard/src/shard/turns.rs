@@ -7,9 +7,9 @@ use crate::driver::ConnectionKey;
 /// Two lines of connections. Each connection stands in one of them once, at the most.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Those that hardly ever send several messages at a time.
+    /// Those that send no more than they may for long.
     light: VecDeque<ConnectionKey>,
-    /// Those that have used up much of what they may send. They wait until nobody stands in the other line, which cannot last: whoever keeps standing
+    /// Those that are behind what they may send. They wait until nobody stands in the other line, which cannot last: whoever keeps standing
     /// there comes here.
     heavy: VecDeque<ConnectionKey>,
 }

@@ -28,7 +28,7 @@ const GROWTH_OF_ITSELF: u64 = 24 << 20;
 pub(crate) const CONNECTION_BYTES: u64 = 4 << 10;
 
 /// How long the server may take to forget attackers who have gone.
-const FORGET_PATIENCE: Duration = Duration::from_secs(20);
+const FORGET_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long attackers may take to do what they are here for.
 const DEED_PATIENCE: Duration = Duration::from_secs(20);
