@@ -64,8 +64,8 @@ fn never_reading() {
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }
             }
-            if arena.goes_on() {
-                for mut reader in readers {
+            for mut reader in readers {
+                if arena.goes_on() {
                     arena.count(format!("close {}", reader.close_code()));
                 }
             }

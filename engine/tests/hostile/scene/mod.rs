@@ -110,6 +110,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// How often this was counted.
+    pub(crate) fn counted(&self, what: &str) -> u64 {
+        self.tally.get(what).copied().unwrap_or(0)
+    }
+
     /// Checks that only these things were counted, and each of them.
     pub(crate) fn assert_only(&self, expected: &[&str]) {
         let counted: Vec<&str> = self.tally.keys().map(String::as_str).collect();
