@@ -2,15 +2,18 @@
 //! answered, and what it is sent leaves.
 
 use shardcast_shard::driver::ShardId;
+use shardcast_shard::limits::Limits;
 use shardcast_shard::sim::{Faults, Opcode, Random, SimEvent, SimFrame, SimWebSocket};
 
 use super::cluster::{Cluster, ClusterOptions};
 use super::seeds::{Met, Run, for_each};
 
 /// Passes of its shard after which a connection has its answer, from the moment at which its request was written: one receives,
-/// decodes and queues, and the next one submits. One more for each direction where the completion comes after the poll, and one
-/// for each share of a pass that its requests take.
+/// decodes and queues, and the next one submits. One more for each direction where the completion comes after the poll.
 const PASSES_MAX: u64 = 4;
+
+/// Messages of a connection that are handled where they arrive, before those that stand in line.
+const FIRST_MESSAGES: u64 = 4;
 
 /// Requests that a patient connection writes at once.
 const BURST_MAX: usize = 64;
@@ -21,6 +24,33 @@ const SHARD: ShardId = 0;
 
 const HEARTBEAT: &str = r#"{"type":"heartbeat"}"#;
 
+/// What a connection has to wait for once it stands in line.
+#[derive(Clone, Copy)]
+struct Line {
+    /// Messages of one connection that are handled in one turn.
+    share: u64,
+    /// Passes until everybody has had a turn.
+    round_passes: u64,
+}
+
+impl Line {
+    fn new(limits: &Limits, connections: u64) -> Self {
+        let share = limits.messages_per_pass_max;
+        let arriving = FIRST_MESSAGES * connections;
+        // However much arrives, a pass has one turn at least.
+        let pass = limits.queued_messages_per_pass_max.saturating_sub(arriving);
+        Self {
+            share,
+            round_passes: (connections * share).div_ceil(pass.max(share)),
+        }
+    }
+
+    /// Passes after which so many requests, written at once, are answered.
+    fn passes_max(self, requests: u64) -> u64 {
+        PASSES_MAX + requests.div_ceil(self.share) * self.round_passes
+    }
+}
+
 /// A connection that asks for something small now and then.
 struct Patient {
     socket: SimWebSocket,
@@ -28,8 +58,6 @@ struct Patient {
     is_open: bool,
     /// The pass at which it asked, and the answers that it waits for.
     asked: Option<(u64, Wait)>,
-    /// Its share of a pass.
-    share: u64,
     answers: u64,
     longest: u64,
 }
@@ -60,7 +88,7 @@ impl Patient {
     }
 
     /// Listens, checks how long it has waited, and asks again at times.
-    fn act(&mut self, passes: u64, random: &mut Random) {
+    fn act(&mut self, passes: u64, line: Line, random: &mut Random) {
         let answers = self.listen();
         self.answers += answers;
         if let Some((asked, wait)) = &mut self.asked {
@@ -78,11 +106,9 @@ impl Patient {
             }
         } else if self.is_open && random.chance(200) {
             let count = random.magnitude_between(1, BURST_MAX) as u64;
-            let passes_max = PASSES_MAX + count / self.share;
-            let answers = count;
             let wait = Wait {
-                answers,
-                passes_max,
+                answers: count,
+                passes_max: line.passes_max(count),
             };
             self.asked = Some((passes, wait));
             let join = format!(r#"{{"type":"join","room":"{}"}}"#, self.room);
@@ -164,13 +190,14 @@ fn options(run: Run, random: &mut Random) -> ClusterOptions {
     options.setup.buffers = 2048;
     options.limits.messages_per_second_max = 0;
     options.limits.messages_per_pass_max = random.magnitude_between(1, 64) as u64;
+    options.limits.queued_messages_per_pass_max = random.magnitude_between(16, 1024) as u64;
     options
 }
 
 fn starvation(run: Run) -> Met {
     let mut random = Random::new(run.seed).fork();
     let options = options(run, &mut random);
-    let share = options.limits.messages_per_pass_max;
+    let limits = options.limits.clone();
     let mut cluster = Cluster::new(options);
     let room = room_at_home(&cluster);
     let network = cluster.network.clone();
@@ -184,7 +211,6 @@ fn starvation(run: Run) -> Met {
             room: room.clone(),
             is_open: false,
             asked: None,
-            share,
             answers: 0,
             longest: 0,
         })
@@ -198,12 +224,13 @@ fn starvation(run: Run) -> Met {
     let mut floods: Vec<Flood> = (0..random.between(1, 8))
         .map(|index| Flood::new(connect(format!("flood-{index}")), &room, &mut random))
         .collect();
+    let line = Line::new(&limits, (patients.len() + floods.len()) as u64);
     for _ in 0..STEPS {
         floods.iter_mut().for_each(|flood| flood.act(&room));
         cluster.turn();
         let passes = cluster.passes(SHARD);
         for patient in &mut patients {
-            patient.act(passes, &mut random);
+            patient.act(passes, line, &mut random);
         }
     }
     let mut met = Met::default();

@@ -137,7 +137,8 @@ impl<A: App> Core<A> {
             let Some(mut stash) = self.table.take_stash(key) else {
                 continue;
             };
-            let share = self.limits.messages_per_pass_max.min(self.pass_left);
+            // Whole, also where the pass is nearly over: whoever is cut short would have to wait for another round each time.
+            let share = self.limits.messages_per_pass_max;
             let consumed = self.decode(key, stash.waiting(), share);
             stash.consume(consumed);
             if !stash.is_empty() {
