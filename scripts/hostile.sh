@@ -18,8 +18,9 @@ Usage: scripts/hostile.sh [--rounds N] [--seconds S] [--only NAME] [--help]
 The server has core 0 to itself as far as the machine allows it, members and attackers share core 1, and members run before attackers (as
 root). 100 members of one room publish 50 messages a second on a schedule fixed ahead. A ratio is the p99 of a turn under attack, over all
 deliveries, counted from the intended time of sending, divided by the p99 of the quiet turn before it; the table shows the median over the rounds,
-and the medians of both p99s. Memory is the most that the server grew by, and what its limits permit. Ends with 1 where a ratio is above
-2, a budget is exceeded or a test failed. Other work on the machine disturbs all figures.
+and the medians of both p99s. What is judged is the same ratio, but with a quiet p99 below 2 ms counted as 2 ms: a pass of the loop under attack may
+last about 1 ms, and one delivery may have to wait for two. Memory is the most that the server grew by, and what its limits permit. Ends with 1
+where a ratio so judged is above 2, a budget is exceeded or a test failed. Other work on the machine disturbs all figures.
 TEXT
 }
 
@@ -32,14 +33,14 @@ fail() {
 table() {
     awk -F'|' -v ratio_max="$RATIO_MAX" '
         BEGIN {
-            print "| attack | attackers | quiet p99, ms | attacked p99, ms | ratio | memory, of its budget, MiB |"
-            print "|---|---|---:|---:|---:|---:|"
+            print "| attack | attackers | quiet p99, ms | attacked p99, ms | ratio | judged, from 2 ms up | memory, of its budget, MiB |"
+            print "|---|---|---:|---:|---:|---:|---:|"
         }
         $1 == "HOSTILE" {
-            exceeded = ($6 > ratio_max || $7 + 0 > $8 + 0)
+            exceeded = ($7 > ratio_max || $8 + 0 > $9 + 0)
             count++
             bad += exceeded
-            printf "| %s | %s | %.2f | %.2f | %.2f%s | %.1f of %d |\n", $2, $3, $4 / 1000, $5 / 1000, $6, exceeded ? " (!)" : "", $7, $8
+            printf "| %s | %s | %.2f | %.2f | %.2f | %.2f%s | %.1f of %d |\n", $2, $3, $4 / 1000, $5 / 1000, $6, $7, exceeded ? " (!)" : "", $8, $9
         }
         END {
             printf "\n%d attacks, %d of them beyond a bound\n", count, bad

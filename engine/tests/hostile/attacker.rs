@@ -112,8 +112,8 @@ impl Attacker {
     /// Reads on to the close frame and returns its code; 0 where the connection ended without one.
     pub(crate) fn close_code(&mut self) -> u16 {
         while let Some((first, payload)) = self.frame() {
-            if let (CLOSE, Some(code)) = (first, payload.first_chunk::<2>()) {
-                return u16::from_be_bytes(*code);
+            if let Some(code) = code_of_close(first, &payload) {
+                return code;
             }
         }
         0
@@ -155,11 +155,6 @@ impl Attacker {
         if self.stream.write(&bytes[next..=next]).is_ok() {
             self.sent += 1;
         }
-    }
-
-    /// Has the kernel take as little as possible for it: what it does not read piles up at the server.
-    pub(crate) fn take_little(&self) {
-        machine::shrink_receive_buffer(&self.stream);
     }
 
     /// Sends `bytes` as soon as the socket takes them. For those that never wait, and have nothing left to send.
@@ -226,6 +221,12 @@ fn status_in(head: &[u8]) -> u16 {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0)
+}
+
+/// The code of a close frame; `None` for other frames, and where it has none.
+pub(crate) fn code_of_close(first: u8, payload: &[u8]) -> Option<u16> {
+    let code = payload.first_chunk::<2>().filter(|_| first == CLOSE)?;
+    Some(u16::from_be_bytes(*code))
 }
 
 pub(crate) fn position(bytes: &[u8], pattern: &[u8]) -> Option<usize> {

@@ -127,12 +127,6 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
     set_option(stream, libc::SO_LINGER, &linger);
 }
 
-/// Gives a socket a small receive buffer, whose size no longer follows the traffic.
-pub(crate) fn shrink_receive_buffer(stream: &TcpStream) {
-    let bytes: libc::c_int = 8192;
-    set_option(stream, libc::SO_RCVBUF, &bytes);
-}
-
 fn set_option<T>(stream: &TcpStream, option: libc::c_int, value: &T) {
     let length = size_of::<T>() as libc::socklen_t;
     let pointer = std::ptr::from_ref(value).cast();

@@ -18,7 +18,7 @@ use crate::server::Server;
 static STAGE: Mutex<()> = Mutex::new(());
 
 /// The 99th percentile that no attack may bring members to, however busy the machine is.
-const P99_MAX_US: u64 = 1_000_000;
+const P99_MAX_US: f64 = 1_000_000.0;
 
 /// Resident bytes that a server may grow by without any attack: receive buffers that were not touched before, the history of the members' room,
 /// and what the allocator keeps to itself.
@@ -160,7 +160,7 @@ impl Attack<'_> {
         assert!(observed.complaints.is_empty(), "{:#?}", observed.complaints);
         assert!(
             verdict.attacked_us < P99_MAX_US,
-            "under {} the members' p99 was {} µs",
+            "under {} the members' p99 was {:.0} µs",
             self.name,
             verdict.attacked_us
         );
