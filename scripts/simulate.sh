@@ -14,7 +14,7 @@ usage() {
 Usage: scripts/simulate.sh [--from SEED] [--debug] N [PROPERTY...]
        scripts/simulate.sh --help
 
-  N          seeds for each property; those whose runs are large (chaos_of_thousands, a_large_room) run one for each 100 of them
+  N          seeds for each property; those whose runs are large (chaos_of_thousands, a_large_room, resets_at_each_byte) run one for each 100 of them
   --from     the first seed, 0 where nothing is said
   --debug    builds with assertions and little optimisation, as the tests are built; slower
 

@@ -8,7 +8,7 @@ use shardcast_shard::sim::{Faults, Toward};
 use super::cluster::ClusterOptions;
 use super::member::Act;
 use super::order::MAIN;
-use super::seeds::{Met, Run, for_each};
+use super::seeds::{Met, Run, for_few};
 use super::world::World;
 
 /// More bytes than the victim's conversation has in one direction; the property itself finds where it ends.
@@ -104,5 +104,5 @@ fn resets_at_each_byte() {
         "recoveries",
         "duplicates",
     ];
-    for_each("resets_at_each_byte", 0..2, &must_meet, each_byte);
+    for_few("resets_at_each_byte", 0..2, &must_meet, each_byte);
 }
