@@ -48,7 +48,8 @@ impl State {
 }
 
 /// Received bytes that wait to be decoded, because the connection had its share of this pass or is to be
-/// read more slowly. Bounded by what the shard's receive buffers hold: while it waits, nothing more is received.
+/// read more slowly. Bounded by what one receive takes before it ends: 64 KiB, on kernels before 6.17 all receive buffers of the shard.
+/// While it waits, nothing more is received.
 #[derive(Debug, Default)]
 pub(crate) struct Stash {
     bytes: Vec<u8>,

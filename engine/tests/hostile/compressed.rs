@@ -4,7 +4,7 @@ use miniz_oxide::deflate::compress_to_vec;
 
 use crate::attacker::{Attacker, flood, repeated};
 use crate::raw::{FINAL_TEXT, frame};
-use crate::scene::{Attack, CONNECTION_BYTES};
+use crate::scene::{Attack, CONNECTION_BYTES, machine};
 
 const CONNECTIONS: usize = 32;
 const THREADS: usize = 2;
@@ -65,7 +65,8 @@ fn flooded(name: &str, arguments: &[&str], message: &[u8]) {
         arguments,
         threads: THREADS,
         until: "rate_limited",
-        budget: CONNECTIONS as u64 * (2 * 32 * 8192 + 262_144 + CONNECTION_BYTES) + INFLATED_BYTES,
+        budget: CONNECTIONS as u64 * (machine::stash_bytes() + 262_144 + CONNECTION_BYTES)
+            + INFLATED_BYTES,
     };
     let frames = repeated(&compressed(message));
     let outcome = attack.play(|arena, _| flood(arena, CONNECTIONS / THREADS, OFFER, b"", &frames));

@@ -2,14 +2,10 @@
 
 use crate::attacker::{flood, repeated};
 use crate::raw::{CONTINUATION, FINAL_TEXT, PING, PONG, TEXT, frame};
-use crate::scene::{Attack, CONNECTION_BYTES, Outcome};
+use crate::scene::{Attack, CONNECTION_BYTES, Outcome, machine};
 
 const CONNECTIONS: usize = 64;
 const THREADS: usize = 2;
-
-/// What waits to be decoded, of each connection that sends too much: what the kernel receives in one go, 32 buffers, before it is known for that.
-/// A vector may be twice as large as what is in it.
-const STASH_BYTES: u64 = 2 * 32 * 8192;
 
 /// Floods the server with one frame, or a few, over and over.
 fn flooded(name: &str, opening: &[u8], frames: &[u8]) -> Outcome {
@@ -19,7 +15,7 @@ fn flooded(name: &str, opening: &[u8], frames: &[u8]) -> Outcome {
         arguments: &[],
         threads: THREADS,
         until: "rate_limited",
-        budget: CONNECTIONS as u64 * (STASH_BYTES + 262_144 + CONNECTION_BYTES),
+        budget: CONNECTIONS as u64 * (machine::stash_bytes() + 262_144 + CONNECTION_BYTES),
     };
     let frames = repeated(frames);
     let outcome = attack.play(|arena, _| flood(arena, CONNECTIONS / THREADS, "", opening, &frames));

@@ -127,6 +127,8 @@ pub struct RingDriver {
     buffers: BufferRing,
     /// Receives that have not reported their end: while there are any, the kernel may write to the buffers.
     receives: usize,
+    /// Whether the kernel ends a multishot receive after so many bytes.
+    receives_bounded: bool,
     payloads: Payloads,
     targets: Targets,
     acceptor: Acceptor,
@@ -181,6 +183,7 @@ impl RingDriver {
             queue: Queue::new(ring),
             buffers,
             receives: 0,
+            receives_bounded: setup::receives_bounded(),
             payloads: Payloads::new(),
             targets: Targets::default(),
             acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
@@ -207,6 +210,12 @@ impl RingDriver {
     #[must_use]
     pub const fn counters(&self) -> RingCounters {
         self.queue.counters
+    }
+
+    /// Whether a receive ends by itself after 64 KiB, or only where all buffers are in use (kernels before 6.17).
+    #[must_use]
+    pub const fn receives_bounded(&self) -> bool {
+        self.receives_bounded
     }
 
     /// As [`Driver::poll`], but waits until something completes, `timeout` at the most. A signal of the eventfd by
@@ -428,7 +437,7 @@ impl Driver for RingDriver {
 
     fn receive_start(&mut self, key: ConnectionKey) {
         self.receives += 1;
-        self.queue.push(ops::receive(key));
+        self.queue.push(ops::receive(key, self.receives_bounded));
     }
 
     fn receive_once(&mut self, key: ConnectionKey) {

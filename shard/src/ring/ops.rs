@@ -37,6 +37,12 @@ const _: () = assert!(
 const RECEIVE_POLL_FIRST: u16 = 1 << 0;
 /// `IORING_RECV_MULTISHOT` of `linux/io_uring.h`: one submission, many completions.
 const RECEIVE_MULTISHOT: u16 = 1 << 1;
+/// The most bytes that one multishot receive takes; then it ends, and who wants more asks again.
+///
+/// Without this bound the kernel goes on for as long as the peer sends and buffers are left: in one go a connection that has not been
+/// seen to send too much takes all of them, 4 MiB by default, and then waits to be decoded with that much.
+pub(super) const RECEIVE_BYTES_MAX: u32 = 64 << 10;
+
 /// The most bytes of one send; of a longer payload the rest is left to the caller.
 ///
 /// A send that is not done after 128 attempts is given to a worker thread of the kernel, where it blocks (`APOLL_MAX_RETRY` of
@@ -162,14 +168,28 @@ impl Plain {
     }
 }
 
-/// Receives until ended, each time into a buffer of the ring's group.
-pub(super) fn receive(key: ConnectionKey) -> Plain {
+/// Receives until ended, each time into a buffer of the ring's group. Where `bounded`, it ends by itself after [`RECEIVE_BYTES_MAX`].
+pub(super) fn receive(key: ConnectionKey, bounded: bool) -> Plain {
     let entry = opcode::Recv::new(Fixed(key.slot), std::ptr::null_mut(), 0)
         .ioprio(RECEIVE_MULTISHOT | RECEIVE_POLL_FIRST)
         .buf_group(BUFFER_GROUP)
         .build()
         .flags(Flags::BUFFER_SELECT);
-    Plain::new(entry, Tag::connection(Operation::Receive, key))
+    let bytes_max = if bounded { RECEIVE_BYTES_MAX } else { 0 };
+    let tag = Tag::connection(Operation::Receive, key);
+    Plain::new(with_optlen(entry, bytes_max), tag)
+}
+
+/// Sets `optlen` of the kernel's `struct io_uring_sqe`: for a multishot receive the bytes after which it ends (Linux 6.17; kernels
+/// before refuse it with EINVAL). The crate has no name for it.
+fn with_optlen(mut entry: Entry, value: u32) -> Entry {
+    /// Where it lies (`linux/io_uring.h`).
+    const OPTLEN_AT: usize = 44;
+    const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() >= 4);
+    let start = (&raw mut entry).cast::<u8>();
+    // SAFETY: an entry is that structure as C lays it out, 64 bytes of integers, and these four, which are aligned, are within it.
+    unsafe { start.add(OPTLEN_AT).cast::<u32>().write(value) };
+    entry
 }
 
 /// Receives once, into one buffer of the ring's group.

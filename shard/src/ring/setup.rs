@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use io_uring::IoUring;
 
 use super::buffers::BufferRing;
-use super::socket;
+use super::{ops, socket};
+use crate::driver::ConnectionKey;
 use crate::error::FatalError;
 use crate::limits::{Limits, SLOT_BITS};
 
@@ -40,6 +41,30 @@ pub(super) fn ring_create(limits: &Limits) -> Result<IoUring, FatalError> {
         .setup_clamp()
         .build(submissions)
         .map_err(|source| refused("io_uring_setup", source))
+}
+
+/// Whether this kernel ends a multishot receive after as many bytes as it was asked for (Linux 6.17). Asked on a ring of its own, with a receive on no
+/// connection: a kernel that knows the request says that there is none (EBADF), an older one that the request makes no sense.
+pub(super) fn receives_bounded() -> bool {
+    let entry = ops::receive(ConnectionKey::new(0, 0), true).into_entry();
+    let answer = IoUring::new(1).and_then(|mut ring| {
+        // SAFETY: the entry names no memory, and the buffer group that it names does not exist on this ring.
+        let pushed = unsafe { ring.submission().push(&entry) };
+        pushed.map_err(io::Error::other)?;
+        ring.submit_and_wait(1)?;
+        Ok(ring
+            .completion()
+            .next()
+            .map(|completion| completion.result()))
+    });
+    let bounded = matches!(answer, Ok(Some(result)) if result == -libc::EBADF);
+    if !bounded {
+        tracing::info!(
+            ?answer,
+            "this kernel does not bound a receive: a connection that sends much at once may fill all receive buffers"
+        );
+    }
+    bounded
 }
 
 /// Registers the table of direct descriptors, the eventfd and the buffers.

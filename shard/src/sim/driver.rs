@@ -132,6 +132,10 @@ impl Driver for SimDriver {
         self.ledger.borrow_mut().receive_start(key);
     }
 
+    fn receive_once(&mut self, key: ConnectionKey) {
+        self.ledger.borrow_mut().receive_once(key);
+    }
+
     fn receive_stop(&mut self, key: ConnectionKey) {
         self.ledger.borrow_mut().receive_stop(key);
     }
@@ -430,6 +434,7 @@ impl Poll<'_> {
         }
         let length = link.server_read(&mut place[..length_max]);
         drop(link);
+        let ends = connection.receive_ends_soon;
         self.ledger.buffer_lend(buffer, length);
         let received = Completion::Received {
             key,
@@ -437,7 +442,7 @@ impl Poll<'_> {
             length,
         };
         self.completions.push(received);
-        if self.is_queue_full() {
+        if self.is_queue_full() || ends {
             in_use(&mut self.ledger.connections, slot).receive = Multishot::Idle;
             let end = ReceiveEnd::Stopped;
             self.completions.push(Completion::ReceiveEnded { key, end });

@@ -62,6 +62,8 @@ pub(super) struct Connection {
     /// Known from the first operation on.
     pub(super) generation: Option<u32>,
     pub(super) receive: Multishot,
+    /// The receive ends after one buffer.
+    pub(super) receive_ends_soon: bool,
     pub(super) send: Send,
     /// When each shutdown is reported. One that was not submitted yet has no time.
     pub(super) shutdowns: VecDeque<Option<u64>>,
@@ -75,6 +77,7 @@ impl Connection {
             link,
             generation: None,
             receive: Multishot::Idle,
+            receive_ends_soon: false,
             send: Send::Idle,
             shutdowns: VecDeque::new(),
             close: None,
@@ -265,7 +268,14 @@ impl Ledger {
         if self.connection(key, "receive_start").receive != Multishot::Idle {
             self.violated(format!("receive_start on {key:?} while receiving"));
         }
-        self.connection(key, "receive_start").receive = Multishot::Armed;
+        let connection = self.connection(key, "receive_start");
+        connection.receive = Multishot::Armed;
+        connection.receive_ends_soon = false;
+    }
+
+    pub(super) fn receive_once(&mut self, key: ConnectionKey) {
+        self.receive_start(key);
+        self.connection(key, "receive_once").receive_ends_soon = true;
     }
 
     /// Without an effect where the end lies in the batch that the caller is still working on.

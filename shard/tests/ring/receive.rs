@@ -64,6 +64,60 @@ fn a_reset_is_an_error() {
     harness.close(key);
 }
 
+/// What waits of a connection that floods is what one receive has taken: 64 KiB, and what the last buffer held beyond it. Kernels before 6.17 take as
+/// much as there are buffers for.
+#[test]
+fn one_start_takes_no_more_than_so_many_bytes() {
+    const BYTES_MAX: usize = 64 << 10;
+    const BUFFER_BYTES: usize = 4096;
+    let setup = Setup {
+        limits: Limits {
+            receive_buffers_max: 64,
+            receive_buffer_bytes: BUFFER_BYTES as u64,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    };
+    let Some((mut harness, mut client, key)) = connected(&setup) else {
+        return;
+    };
+    if !harness.driver.receives_bounded() {
+        println!("skipped: this kernel does not bound a receive");
+        return;
+    }
+    let writer = thread::spawn(move || {
+        client.write_all(&pattern(4 * BYTES_MAX)).unwrap();
+        client
+    });
+    let mut bytes = Vec::new();
+    let mut ends = 0;
+    while bytes.len() < 4 * BYTES_MAX {
+        let before = bytes.len();
+        harness.driver.receive_start(key);
+        let mut has_ended = false;
+        while !has_ended && bytes.len() < 4 * BYTES_MAX {
+            harness.pass(Duration::from_millis(5));
+            while let Some(completion) = harness.reported.pop_front() {
+                match completion {
+                    Completion::Received { buffer, length, .. } => {
+                        harness.take(buffer, length, &mut bytes);
+                    }
+                    Completion::ReceiveEnded { end, .. } => {
+                        assert_eq!(end, ReceiveEnd::Stopped);
+                        has_ended = true;
+                        ends += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(bytes.len() - before < BYTES_MAX + BUFFER_BYTES);
+    }
+    assert!(ends >= 3, "{ends}");
+    assert_eq!(bytes, pattern(4 * BYTES_MAX));
+    drop(writer.join().unwrap());
+}
+
 #[test]
 fn a_buffer_may_be_written_to_while_it_is_lent() {
     let Some((mut harness, mut client, key)) = connected(&Setup::default()) else {

@@ -165,6 +165,22 @@ pub(crate) fn resident_bytes(pid: u32) -> u64 {
     kibibytes * 1024
 }
 
+/// Bytes that may wait to be decoded, of each connection that sends too much: what one receive takes, 64 KiB and the rest of a buffer. Kernels before
+/// 6.17 do not know that bound and take as much as there are buffers for. A vector may be twice as large as what is in it.
+pub(crate) fn stash_bytes() -> u64 {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let version = (numbers.next(), numbers.next());
+    let is_bounded =
+        matches!(version, (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6_u32, 17_u32));
+    let received = if is_bounded {
+        (64 << 10) + 8192
+    } else {
+        512 * 8192
+    };
+    2 * received
+}
+
 /// Connections that a server still holds on `port`, whatever has become of their other ends.
 pub(crate) fn connections_of(port: u16) -> usize {
     /// States of `include/net/tcp_states.h` in which the server's end is a descriptor no more: TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV.
