@@ -145,7 +145,7 @@ limits! {
     /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
     messages_per_pass_max = 64 in 1 ..= 65536;
     /// Messages handled in one pass of the loop of all connections together, but for the first of each that sends little. The rest waits for its turn,
-    /// so that connections which send little are heard first. A message counts once for every 4 KiB.
+    /// so that connections which send little are heard first. A message counts once for every 4 KiB, one that came compressed once for every 256 bytes that it inflates to.
     queued_messages_per_pass_max = 256 in 1 ..= 1_048_576;
     /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.
     heartbeat_ms = 25_000 in 10 ..= 3_600_000;

@@ -15,8 +15,9 @@ use crate::ws::{Rejection, frame};
 /// How finely deadlines of connections are kept. A heartbeat of 10 ms is the shortest permitted.
 const TICK_MS: u64 = 10;
 
-/// Deadlines of connections handled in one pass; the rest waits for the next pass.
-const EXPIRED_PER_PASS_MAX: usize = 1024;
+/// Deadlines of connections handled in one pass; the rest waits for the next pass. Connections that came together reach theirs together, and
+/// each of them may be sent something: more of them would keep all others waiting.
+const EXPIRED_PER_PASS_MAX: usize = 64;
 
 /// How long accepting rests after an error, such as a full table of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;

@@ -50,7 +50,9 @@ impl Heard {
     /// What it counts for in the connection's share of a pass.
     fn share(&self) -> u64 {
         match self {
-            Self::Message { bytes, .. } => counted(*bytes, BYTES_PER_SHARE),
+            Self::Message {
+                bytes, compressed, ..
+            } => counted(*bytes, bytes_per_share(*compressed)),
             // How much of a message there was to inflate before is not known.
             Self::Broken { .. } => u64::MAX,
             _ => 1,
@@ -64,6 +66,17 @@ const BYTES_PER_MESSAGE: usize = 16 * 1024;
 
 /// The same for what is done in one pass, where a message of many bytes keeps all others waiting.
 const BYTES_PER_SHARE: usize = 4 * 1024;
+
+/// The same for messages that came compressed: it takes ten times as long to inflate a byte as to handle it, and whoever sends them has sent a
+/// hundredth of that. By default a pass inflates no more than 64 KiB of what waits, but for its last message.
+const INFLATED_BYTES_PER_SHARE: usize = 256;
+
+const fn bytes_per_share(compressed: bool) -> usize {
+    match compressed {
+        true => INFLATED_BYTES_PER_SHARE,
+        false => BYTES_PER_SHARE,
+    }
+}
 
 /// Messages that a connection is heard at once where its bytes arrive. If it has sent more, the others come first.
 pub(super) const FIRST_MESSAGES: u64 = 4;

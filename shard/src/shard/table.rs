@@ -217,6 +217,13 @@ impl Table {
         }
     }
 
+    /// Bytes that wait to be decoded.
+    #[cfg(test)]
+    pub(super) fn stashed_bytes(&mut self, key: ConnectionKey) -> usize {
+        let stash = self.stashes.get_mut(&key.slot);
+        stash.map_or(0, |stash| stash.waiting().len())
+    }
+
     /// Takes what waits to be decoded. Until it is put back or dropped, bytes that arrive would overtake it.
     pub(super) fn take_stash(&mut self, key: ConnectionKey) -> Option<Stash> {
         let connection = self.connections.find(key)?;

@@ -57,6 +57,15 @@ impl App for Probe {
                     .publish_from_server("guest".into(), target, echo)
                     .unwrap();
             }
+            "fill" => {
+                let target = Target::Room("large".into());
+                context
+                    .publish_from_server("guest".into(), target, echo)
+                    .unwrap();
+            }
+            "recall" => context
+                .history(connection, "large".into(), None, None)
+                .unwrap(),
             "close" => {
                 context.close(connection, 4000, "as asked for").unwrap();
                 context.send(connection, MessageKind::Text, echo).unwrap();

@@ -163,3 +163,87 @@ fn who_is_behind_its_rate_comes_after_the_others() {
     rig.rest(0);
     assert_eq!(rig.stats[0].messages_received.value(), before + 5 * 40 + 10);
 }
+
+#[test]
+fn who_is_behind_its_rate_is_received_from_one_buffer_at_a_time() {
+    let mut rig = Rig::one(Limits {
+        messages_per_second_max: 1000,
+        messages_burst_max: 200,
+        ..Limits::default()
+    });
+    let buffer_bytes = SimSetup::default().buffer_bytes;
+    let mut flooder = rig.client();
+    let (mut most_at_first, mut most) = (0, 0);
+    for round in 0..200 {
+        for _ in 0..100 {
+            flooder.send_ping(&[b'x'; 125]);
+        }
+        flooder.step(usize::MAX);
+        rig.shards[0].tick().unwrap();
+        rig.advance_ms(1);
+        let core = &mut rig.shards[0].core;
+        let key = core.table.connections.key_at(0).unwrap();
+        let stashed = core.table.stashed_bytes(key);
+        // By then all of what was received before it was known has been decoded.
+        if round < 100 {
+            most_at_first = most_at_first.max(stashed);
+        } else {
+            most = most.max(stashed);
+        }
+    }
+    assert!(most_at_first > buffer_bytes, "{most_at_first} bytes");
+    assert!((1..=buffer_bytes).contains(&most), "{most} bytes");
+}
+
+#[test]
+fn large_answers_count_for_several() {
+    let mut rig = Rig::one(Limits {
+        messages_per_second_max: 100,
+        messages_burst_max: 20,
+        ..Limits::default()
+    });
+    let (mut author, mut reader) = (rig.client(), rig.client());
+    author.send_text(&format!("fill {}", "x".repeat(160_000)));
+    passed_ms(&mut rig, &mut author, |stats| {
+        stats.messages_received.value() == 1
+    });
+    for _ in 0..10 {
+        reader.send_text("recall");
+    }
+    reader.step(usize::MAX);
+    let took_ms = passed_ms(&mut rig, &mut reader, |stats| {
+        stats.messages_received.value() == 1 + 10
+    });
+    // Ten times ten, less the burst and the last one, which is taken before it is paid for.
+    assert!((600..1_000).contains(&took_ms), "{took_ms} ms");
+}
+
+#[test]
+fn a_pass_inflates_a_bounded_number_of_bytes() {
+    use crate::sim::EXTENSIONS;
+
+    const FLOODERS: u64 = 20;
+    let limits = Limits::default();
+    let mut rig = Rig::one(limits.clone());
+    let offer = (EXTENSIONS, "permessage-deflate");
+    let mut flooders: Vec<SimWebSocket> =
+        (0..FLOODERS).map(|_| rig.client_with(&[offer])).collect();
+    // Sixteen of 256 bytes each, after which the first in the line has had its share.
+    let text = format!("nothing {}", "x".repeat(4000));
+    for flooder in &mut flooders {
+        for _ in 0..60 {
+            flooder.send_text(&text);
+        }
+        flooder.step(usize::MAX);
+    }
+    let mut before = 0;
+    while before < 60 * FLOODERS {
+        rig.shards[0].tick().unwrap();
+        let now = rig.stats[0].messages_received.value();
+        let bytes = (now - before) * 4008;
+        let share = limits.messages_per_pass_max * 256;
+        let most = limits.queued_messages_per_pass_max * 256 + share + 4008;
+        assert!(bytes <= most, "{bytes} bytes in one pass");
+        before = now;
+    }
+}
