@@ -11,14 +11,18 @@ pub(crate) fn many_connections(connections: u64) -> MutexGuard<'static, ()> {
     let turn = MANY_CONNECTIONS
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let permitted = raise_open_files();
     // The other tests of this process keep their own descriptors meanwhile.
-    let needed = connections + 2_000;
+    require_open_files(connections + 2_000);
+    turn
+}
+
+/// Raises the limit of open files, and fails where that leaves fewer than a test needs.
+pub(crate) fn require_open_files(needed: u64) {
+    let permitted = raise_open_files();
     assert!(
         permitted >= needed,
         "the hard limit of open files is {permitted}, and this test needs {needed}: raise it with `ulimit -Hn {needed}` as root"
     );
-    turn
 }
 
 /// Raises the soft limit of open files to the hard one, which children inherit, and returns it.

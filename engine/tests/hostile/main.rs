@@ -26,6 +26,12 @@ mod raw;
     reason = "the end-to-end tests use more of it than this binary"
 )]
 mod server;
+#[path = "../end_to_end/system.rs"]
+#[allow(
+    dead_code,
+    reason = "the end-to-end tests use more of it than this binary"
+)]
+mod system;
 
 mod attacker;
 mod scene;

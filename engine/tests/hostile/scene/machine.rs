@@ -1,4 +1,4 @@
-//! What a scene asks of the operating system: cores, priorities, descriptors, addresses, and what it says about the server.
+//! What a scene asks of the operating system: cores, priorities, addresses, and what it says about the server.
 
 #![allow(unsafe_code, reason = "the standard library has none of these calls")]
 
@@ -57,27 +57,6 @@ pub(crate) fn prefer(pid: u32) {
             unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, -20) };
         }
     }
-}
-
-/// Raises the soft limit of open files to the hard one, which children inherit.
-pub(crate) fn raise_open_files() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is to a live `rlimit`, which the call fills.
-    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    assert_eq!(read, 0, "cannot read the limit of open files");
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the pointer is to a live `rlimit`, which the call only reads.
-    let written = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    assert_eq!(written, 0, "cannot raise the limit of open files");
-    let needed = 12_000;
-    assert!(
-        limit.rlim_cur >= needed,
-        "the hard limit of open files is {}, and these tests need {needed}: raise it with `ulimit -Hn {needed}` as root",
-        limit.rlim_cur
-    );
 }
 
 /// Connects to the server from a loopback address of the caller's choice.
@@ -151,18 +130,6 @@ pub(crate) fn wait_readable(descriptors: &mut [libc::pollfd], timeout_ns: u64) {
             std::ptr::null(),
         )
     };
-}
-
-/// Resident memory of a process in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let kibibytes: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|number| number.trim().parse().ok())
-        .expect("the kernel names the resident size in kB");
-    kibibytes * 1024
 }
 
 /// Bytes that may wait to be decoded, of each connection that sends too much: what one receive takes, 64 KiB and the rest of a buffer. Kernels before

@@ -13,6 +13,7 @@ use members::{MEMBERS, Members};
 pub(crate) use members::{ROOM, frame_at};
 
 use crate::server::Server;
+use crate::system;
 
 /// Held by the attack at hand: they are measured one after the other.
 static STAGE: Mutex<()> = Mutex::new(());
@@ -32,6 +33,9 @@ const FORGET_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long attackers may take to do what they are here for.
 const DEED_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Open files that the largest attack needs.
+const OPEN_FILES: u64 = 12_000;
 
 /// Attacks rest between a turn under attack and the next.
 const REST: Duration = Duration::from_millis(200);
@@ -130,7 +134,7 @@ impl Attack<'_> {
     pub(crate) fn play(&self, work: impl Fn(&Arena, usize) + Sync) -> Outcome {
         // An attack that failed leaves nothing behind that could disturb the next.
         let stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
-        machine::raise_open_files();
+        system::require_open_files(OPEN_FILES);
         machine::prefer_session();
         let server = self.start_server();
         let pace = report::Pace::from_environment();
@@ -142,7 +146,7 @@ impl Attack<'_> {
             names: AtomicU64::new(0),
         };
         std::thread::sleep(REST);
-        let before = machine::resident_bytes(server.pid());
+        let before = system::resident_bytes(server.pid());
         let mut highest = before;
         for round in 0..pace.rounds {
             members.turn(2 * round + 1);
@@ -218,7 +222,7 @@ impl Attack<'_> {
                 passed < duration || (passed < DEED_PATIENCE && !arena.has_counted(self.until))
             };
             while lasts() {
-                highest = highest.max(machine::resident_bytes(pid));
+                highest = highest.max(system::resident_bytes(pid));
                 std::thread::sleep(Duration::from_millis(25));
             }
             arena.stop.store(true, Ordering::Relaxed);
