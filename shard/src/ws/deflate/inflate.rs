@@ -36,8 +36,9 @@ impl Inflater {
     /// 32 KiB, whatever was agreed.
     pub const MEMORY_BYTES: usize = 48 * 1024;
 
-    /// Bytes of output that a shared inflater keeps from message to message, at most.
-    pub const SPARE_BYTES_MAX: usize = 64 * 1024;
+    /// Bytes of output that a shared inflater keeps from message to message, at most: the pages of a large message cost several times
+    /// what inflating into them does, and whoever sends one sends more.
+    pub const SPARE_BYTES_MAX: usize = 1024 * 1024 + 1;
 
     /// For any number of connections whose peers compress every message by itself. It owns no heap before its first message.
     #[must_use]
