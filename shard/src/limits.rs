@@ -134,7 +134,7 @@ limits! {
     recovery_bytes_max = 16_777_216 in 4096 ..= 1_073_741_824;
     /// Bytes waiting for a connection above which it is not read: a client that sends without reading is slowed down.
     outbox_unread_bytes_max = 262_144 in 1024 ..= 1_073_741_824;
-    /// Bytes of small frames gathered into one send.
+    /// Bytes of small frames gathered into one send; half of `outbox_bytes_max` where that is less, as what is being sent can be dropped no more.
     gather_bytes_max = 65_536 in 1024 ..= 1_048_576;
     /// Messages that one connection may send a second; 0 means no bound.
     /// Above it: one `rate_limited` error, then the connection is read at this rate.

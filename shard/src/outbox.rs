@@ -100,6 +100,15 @@ pub(crate) struct Outbox {
 /// Entries that an emptied outbox may keep room for.
 const SPARE_ENTRIES_MAX: usize = 64;
 
+/// Bytes that wait for connections or are being sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Those that `outbox_bytes_max` bounds. One message alone may be larger.
+    pub bytes: usize,
+    /// What `recovery_bytes_max` bounds. The messages of one room alone may be more.
+    pub missed_bytes: usize,
+}
+
 impl Outbox {
     /// Bytes waiting or in flight.
     pub(crate) fn bytes(&self) -> usize {
@@ -352,6 +361,17 @@ impl OutboxPool {
             self.free.push(id.0);
         }
         *id = OutboxId::NONE;
+    }
+
+    /// The most that waits for any one connection, of either kind.
+    pub(crate) fn largest(&self) -> Backlog {
+        let outboxes = self.outboxes.iter().flatten();
+        outboxes.fold(Backlog::default(), |most, outbox| Backlog {
+            bytes: most
+                .bytes
+                .max(outbox.waiting_bytes + outbox.in_flight_counted),
+            missed_bytes: most.missed_bytes.max(outbox.missed_bytes),
+        })
     }
 
     /// Outboxes in use: none where nothing waits.

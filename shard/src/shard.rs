@@ -32,7 +32,7 @@ use crate::error::FatalError;
 use crate::hub::mail::Mail;
 use crate::hub::{Effects, Hub, HubCounts, Name, Target};
 use crate::limits::Limits;
-use crate::outbox::SlowConsumer;
+use crate::outbox::{Backlog, SlowConsumer};
 use crate::post::{Post, ShardMesh};
 use crate::random::Random;
 use crate::stats::ShardStats;
@@ -252,6 +252,12 @@ impl<D: Driver, A: App> Shard<D, A> {
             mails_waiting: self.core.post.waiting(),
             hub: self.core.hub.counts(),
         }
+    }
+
+    /// The most that waits for any one connection. It looks at all of them: for tests.
+    #[must_use]
+    pub fn largest_backlog(&self) -> Backlog {
+        self.core.table.largest_backlog()
     }
 
     fn handle(&mut self, completion: Completion) {

@@ -3,6 +3,7 @@
 
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::limits::Limits;
+use shardcast_shard::outbox::Backlog;
 use shardcast_shard::shard::ShardCounts;
 use shardcast_shard::sim::Held;
 use shardcast_shard::stats::ShardStats;
@@ -16,7 +17,12 @@ pub(crate) struct Passed<'a> {
     pub(crate) held: Held,
     pub(crate) stats: &'a ShardStats,
     pub(crate) limits: &'a Limits,
+    /// The most that waits for any one connection; looked at now and then where there are many.
+    pub(crate) backlog: Option<Backlog>,
 }
+
+/// What may be said to a connection beyond all bounds, in bytes: why it is closed.
+const LAST_WORDS_BYTES: usize = 256;
 
 impl Passed<'_> {
     /// Asserts what must hold after every pass.
@@ -86,6 +92,13 @@ impl Passed<'_> {
                 && hub.rooms <= limits.rooms_max
                 && hub.history_bytes <= limits.history_shard_bytes_max,
             "shard {shard} holds more than it may: {counts:?}"
+        );
+        let Some(backlog) = self.backlog else { return };
+        let missed_bytes_max = limits.recovery_bytes_max.max(limits.history_bytes_max);
+        assert!(
+            backlog.bytes <= limits.outbox_bytes_max as usize + LAST_WORDS_BYTES
+                && backlog.missed_bytes <= missed_bytes_max as usize,
+            "shard {shard} lets more wait for one connection than it may: {backlog:?}"
         );
     }
 

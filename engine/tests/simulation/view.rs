@@ -47,6 +47,10 @@ pub(crate) struct View {
     pub(crate) losses: u64,
     pub(crate) heard: u64,
     pub(crate) dropped: u64,
+    /// Gaps that were the first thing said behind a join.
+    pub(crate) gaps_at_join: u64,
+    /// Nothing was said since it joined.
+    pub(crate) just_joined: bool,
 }
 
 /// What must hold, and did not.
@@ -67,6 +71,7 @@ impl View {
                 self.joined(heard.position().unwrap_or_default(), *recovered, rules)?;
                 // An answer from before the join does not name the member itself, who is not told of its own coming.
                 (self.standing, self.present) = (Standing::In, None);
+                self.just_joined = true;
             }
             Heard::Left { .. } => {
                 ensure(
@@ -88,11 +93,13 @@ impl View {
             }
             Heard::Message { seq, .. } => {
                 self.advance(*seq, *seq)?;
+                self.just_joined = false;
                 self.heard += 1;
             }
             Heard::Gap { from, to, .. } => {
                 ensure(rules.gaps, "nothing may be dropped")?;
                 self.advance(*from, *to)?;
+                self.gaps_at_join += u64::from(std::mem::take(&mut self.just_joined));
                 self.dropped += to - from + 1;
             }
             Heard::Presence { count, users, .. } => {

@@ -403,6 +403,10 @@ impl World {
         met.add("losses", views().map(|view| view.losses).sum());
         met.add("resets", views().map(|view| view.resets).sum());
         met.add("dropped", views().map(|view| view.dropped).sum());
+        met.add(
+            "gaps behind a join",
+            views().map(|view| view.gaps_at_join).sum(),
+        );
         met.add("duplicates", self.books.duplicates());
         met.add(
             "reconnections",

@@ -11,7 +11,7 @@ use crate::connection::{Connection, Connections, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::hub::event::Message;
 use crate::limits::Limits;
-use crate::outbox::{Late, Origin, OutboxLimits, OutboxPool, SlowConsumer};
+use crate::outbox::{Backlog, Late, Origin, OutboxLimits, OutboxPool, SlowConsumer};
 use crate::stats::ShardStats;
 use crate::ws::deflate::Agreement;
 
@@ -52,7 +52,7 @@ impl Table {
             outbox_limits: OutboxLimits {
                 bytes_max: limits.outbox_bytes_max as usize,
                 messages_max: limits.outbox_messages_max as usize,
-                gather_bytes_max: limits.gather_bytes_max as usize,
+                gather_bytes_max: limits.gather_bytes_max.min(limits.outbox_bytes_max / 2) as usize,
                 recovery_bytes_max: limits.recovery_bytes_max as usize,
             },
             slow_consumer,
@@ -270,6 +270,11 @@ impl Table {
     /// Connections with output waiting or in flight.
     pub(super) fn outboxes_used(&self) -> usize {
         self.outboxes.used()
+    }
+
+    /// The most that waits for any one connection.
+    pub(super) fn largest_backlog(&self) -> Backlog {
+        self.outboxes.largest()
     }
 
     /// Settles every connection that something happened to, once; answers whether there was one.
