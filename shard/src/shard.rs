@@ -4,9 +4,10 @@
 //! decide when to call it, and nothing else. A pass submits and reaps, handles what completed, drains mail, fires
 //! timers, and then settles every connection that something happened to, once.
 //!
-//! The parts of a pass live in the modules below: `input` decodes what connections sent, `consequences`
+//! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
 //! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `stopping` ends the shard, `table` holds the connections.
 
+mod accepting;
 mod consequences;
 mod deadlines;
 mod input;
@@ -18,16 +19,15 @@ mod tests;
 mod turns;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::admission::{Admission, Refused};
+use crate::admission::Admission;
 use crate::app::{Action, App};
 use crate::compression::Compression;
-use crate::connection::{Allowance, Receiving, State};
-use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Slot};
+use crate::connection::{Receiving, State};
+use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId};
 use crate::error::FatalError;
 use crate::hub::mail::Mail;
 use crate::hub::{Effects, Hub, HubCounts, Name, Target};
@@ -36,8 +36,9 @@ use crate::outbox::{Backlog, SlowConsumer};
 use crate::post::{Post, ShardMesh};
 use crate::random::Random;
 use crate::stats::ShardStats;
-use crate::ws::{Refusal, RefusalStatus, SessionLimits};
+use crate::ws::SessionLimits;
 
+pub use accepting::TABLE_RESERVE;
 use deadlines::Deadlines;
 pub use stopping::StopPlan;
 use stopping::Stopping;
@@ -71,9 +72,6 @@ pub struct ShardOptions {
     /// The mailboxes.
     pub mesh: Arc<ShardMesh>,
 }
-
-/// Descriptors of the table that are kept for answering 503.
-pub const TABLE_RESERVE: u32 = 64;
 
 /// Orders from an ordinary thread to a shard.
 #[derive(Clone, Debug)]
@@ -290,14 +288,7 @@ impl<D: Driver, A: App> Shard<D, A> {
     /// Asks the driver for all that this pass wants of it.
     fn settle(&mut self) -> bool {
         let core = &mut self.core;
-        let accept = core.wants_accept();
-        if accept && !core.accepting {
-            core.accepting = true;
-            self.driver.accept_start();
-        } else if !accept && core.accepting && !core.accept_stop_submitted {
-            core.accept_stop_submitted = true;
-            self.driver.accept_stop();
-        }
+        core.settle_accepting(&mut self.driver);
         let Core {
             table,
             app,
@@ -375,82 +366,6 @@ impl<A: App> Core<A> {
         self.hub.start(self.clock, origin, &mut self.effects);
         self.call_app(|app, context| app.on_start(context));
         self.work_off();
-    }
-
-    fn accepted(&mut self, slot: Slot, peer: Option<IpAddr>) {
-        self.stats.connections_accepted.add(1);
-        self.stats.connections_open.add(1);
-        let over = self.table.connections.used() - self.turned_away >= self.connections_max;
-        let dropped = self.has_dropped();
-        let (key, connection) = self.table.connections.insert(slot);
-        if dropped {
-            self.turned_away += 1;
-            self.terminate(key);
-            return;
-        }
-        let entered = match (over, &self.stopping) {
-            (false, None) => self.admission.enter(peer),
-            _ => Err(Refused::Full),
-        };
-        if let Err(refused) = entered {
-            let refusal = match refused {
-                Refused::Full => {
-                    self.stats.refused_full.add(1);
-                    unavailable()
-                }
-                Refused::Address => {
-                    self.stats.refused_address.add(1);
-                    Refusal::new(
-                        RefusalStatus::TooManyRequests,
-                        "too many connections from this address",
-                    )
-                }
-            };
-            self.turned_away += 1;
-            self.refuse(key, refusal.response());
-            return;
-        }
-        connection.admitted = true;
-        if self.admission.needs_addresses()
-            && let Some(peer) = peer
-        {
-            self.table.addresses.insert(slot, peer);
-        }
-        let (rate_burst, now_ms) = (self.limits.messages_burst_max, self.clock.monotonic_ms());
-        connection.allowance = Allowance::full(rate_burst, now_ms);
-        self.deadlines
-            .set(key.slot, now_ms + self.limits.handshake_ms_max);
-        self.table.mark_dirty(key);
-    }
-
-    fn accept_ended(&mut self, error: Option<i32>) {
-        self.accepting = false;
-        self.accept_stop_submitted = false;
-        if let Some(error) = error {
-            self.stats.accept_errors.add(1);
-            tracing::debug!(
-                shard = self.id,
-                error,
-                "accepting has ended, it goes on shortly"
-            );
-            self.deadlines.pause_accept(self.clock.monotonic_ms());
-        }
-    }
-
-    fn wants_accept(&self) -> bool {
-        self.stopping.is_none() && self.deadlines.may_accept(self.clock.monotonic_ms())
-    }
-
-    /// Sends an HTTP answer other than 101 and ends the connection.
-    fn refuse(&mut self, key: ConnectionKey, response: Bytes) {
-        let close_ms_max = self.limits.close_ms_max;
-        if let Some(connection) = self.table.find(key) {
-            connection.state = State::Finishing;
-        }
-        self.table.drop_stash(key);
-        self.table.queue_last(key, response);
-        self.deadlines
-            .set(key.slot, self.clock.monotonic_ms() + close_ms_max);
     }
 
     fn receive_ended(&mut self, key: ConnectionKey, end: ReceiveEnd) {
@@ -612,18 +527,6 @@ impl<A: App> Core<A> {
 
 /// Orders to publish that a shard takes while a mailbox is full. Beyond it they stay where whoever gives them is told to wait.
 const PUBLISHES_MAX: usize = 1024;
-
-/// What a refused client is told to wait, in seconds.
-const RETRY_AFTER_SECONDS: u32 = 5;
-
-/// The answer where the server is full or going down.
-fn unavailable() -> Refusal {
-    Refusal::new(
-        RefusalStatus::Unavailable,
-        "the server takes no more connections now",
-    )
-    .retry_after(RETRY_AFTER_SECONDS)
-}
 
 impl<A: App> Drop for Core<A> {
     /// A shard that dies takes its connections with it: their places must be given back.

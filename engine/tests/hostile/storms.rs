@@ -78,7 +78,7 @@ fn one_address_without_bound() {
         budget: PERMITTED * CONNECTION_BYTES,
     };
     let outcome = attack.play(|arena, _| open_everything(arena));
-    // Where even the descriptors kept for refusals are in use, a few go without an answer.
+    // Where even the descriptors kept for refusals are in use, one goes without an answer.
     let (refused, unanswered) = (outcome.counted("status 503"), outcome.counted("status 0"));
     assert!(
         refused > 0 && unanswered <= refused / 100,

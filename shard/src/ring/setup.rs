@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use io_uring::IoUring;
 
@@ -44,8 +45,13 @@ pub(super) fn ring_create(limits: &Limits) -> Result<IoUring, FatalError> {
 }
 
 /// Whether this kernel ends a multishot receive after as many bytes as it was asked for (Linux 6.17). Asked on a ring of its own, with a receive on no
-/// connection: a kernel that knows the request says that there is none (EBADF), an older one that the request makes no sense.
+/// connection: a kernel that knows the request says that there is none (EBADF), an older one that the request makes no sense. It is asked once.
 pub(super) fn receives_bounded() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(ask_receives_bounded)
+}
+
+fn ask_receives_bounded() -> bool {
     let entry = ops::receive(ConnectionKey::new(0, 0), true).into_entry();
     let answer = IoUring::new(1).and_then(|mut ring| {
         // SAFETY: the entry names no memory, and the buffer group that it names does not exist on this ring.

@@ -1,7 +1,8 @@
 //! The end of a shard that was told to stop: connections are closed a few at a time, so that their clients do
 //! not all come back at once, and what waits for them still goes out.
 
-use super::{Core, unavailable};
+use super::Core;
+use super::accepting::unavailable;
 use crate::app::App;
 use crate::connection::State;
 use crate::driver::{ConnectionKey, Slot};

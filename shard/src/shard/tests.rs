@@ -14,7 +14,7 @@ use crate::mailbox::{ControlSender, Mesh};
 use crate::sim::{
     Faults, Opcode, SimDriver, SimEvent, SimFrame, SimNetwork, SimSetup, SimWebSocket,
 };
-use crate::ws::{Message, MessageKind, UpgradeRequest};
+use crate::ws::{Message, MessageKind, Refusal, UpgradeRequest};
 
 /// Passes without rest that tell a spinning shard from a busy one.
 const PASSES_MAX: usize = 1000;
@@ -555,6 +555,33 @@ fn whoever_was_turned_away_takes_no_place() {
     drop((inside, outside, next));
     rig.rest(0);
     assert_eq!(rig.shards[0].counts().connections, 0);
+}
+
+#[test]
+fn a_full_table_lets_wait_whom_it_cannot_answer_yet() {
+    let mut rig = Rig::one(Limits {
+        close_ms_max: 100,
+        ..Limits::default()
+    });
+    let _inside: Vec<_> = (0..256 - TABLE_RESERVE).map(|_| rig.client()).collect();
+    // They do not read what they are told, so that each of them keeps its place for a time.
+    let mut crowd = Vec::new();
+    for _ in 0..TABLE_RESERVE + 8 {
+        crowd.push(SimWebSocket::connect(&rig.network, 0, "/"));
+        rig.shards[0].tick().unwrap();
+    }
+    for _ in 0..20 {
+        rig.rest(0);
+        rig.advance_ms(100);
+    }
+    for client in &mut crowd {
+        let events = client.step(usize::MAX);
+        assert!(
+            matches!(&events[..], [SimEvent::Refused(response), ..] if response.status == 503),
+            "{events:?}"
+        );
+    }
+    assert_eq!(rig.stats[0].accept_errors.value(), 0);
 }
 
 #[test]
