@@ -13,6 +13,7 @@ readonly MIRI_SKIPS=(
     sim::tests                                  # thousands of seeds
     shard::tests                                # minutes of rounds each
     connection::tests::whoever_keeps_coming     # millions of rounds
+    mailbox::tests::senders_take_turns          # thousands of channels
     agree                                       # properties of many steps, each compared with a map as a whole
     wire::json::decode::tests::content_is       # strings made from regular expressions
     wire::json::decode::tests::nothing_panics   # the same

@@ -3,11 +3,13 @@
 //! Heartbeats, idle checks and close deadlines of a million connections need to be set, moved and
 //! cancelled in constant time, and need not be exact. So deadlines are rounded up to ticks, a
 //! wheel of buckets holds the ticks ahead, and the entries of a bucket are linked through one table
-//! indexed by slot: 16 bytes a slot, no allocation for a deadline.
+//! indexed by slot: 12 bytes a slot, no allocation for a deadline.
 //!
 //! A deadline beyond the wheel's span waits in the furthest bucket and is filed again when that
 //! bucket's tick comes. Hence every entry in a bucket that is looked at leaves it, and work that is
 //! cut short by its bound goes on where it stopped.
+
+use crate::limits::SLOT_BITS;
 
 /// Buckets of a wheel. 64 words of 64 bits, so that one more word summarises which words hold anything.
 const BUCKETS: u64 = 4096;
@@ -15,45 +17,59 @@ const WORD_BITS: usize = 64;
 const WORDS: usize = BUCKETS as usize / WORD_BITS;
 
 /// The end of a list of slots.
-const NONE: u32 = u32::MAX;
-/// The bucket of an entry without a deadline.
-const UNSET: u16 = u16::MAX;
+const NONE: u32 = (1 << LINK_BITS) - 1;
+/// Set in what stands before the first slot of a bucket: the bucket's number.
+const IN_BUCKET: u32 = 1 << (LINK_BITS - 1);
+/// Bits of a link: a slot, a bucket's number with [`IN_BUCKET`], or [`NONE`].
+const LINK_BITS: u32 = 24;
 /// Ticks are kept in 48 bits: thousands of years of milliseconds.
 const TICK_MAX: u64 = (1 << 48) - 1;
 
-const _: () = assert!(size_of::<Entry>() <= 16, "a slot's timer must stay small");
 const _: () = assert!(
-    BUCKETS < UNSET as u64,
-    "a bucket's number must differ from UNSET"
+    SLOT_BITS < LINK_BITS - 1,
+    "a slot must not look like a bucket"
+);
+const _: () = assert!(
+    BUCKETS < (IN_BUCKET - 1) as u64,
+    "no bucket's link must look like NONE"
 );
 const _: () = assert!(WORDS == WORD_BITS, "one word must summarise all words");
 
-/// The deadline of one slot and its neighbours in the bucket.
+/// The deadline of one slot and its neighbours in the bucket: two links in the low bits of the first two words, the rest is the deadline's
+/// tick. Before the first of a bucket stands the bucket; before one without a deadline stands nothing.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    next: u32,
-    previous: u32,
-    deadline_low: u32,
-    deadline_high: u16,
-    bucket: u16,
-}
+struct Entry([u32; 3]);
+
+const _: () = assert!(size_of::<Entry>() <= 12, "a slot's timer must stay small");
 
 impl Entry {
-    const EMPTY: Self = Self {
-        next: NONE,
-        previous: NONE,
-        deadline_low: 0,
-        deadline_high: 0,
-        bucket: UNSET,
-    };
+    const EMPTY: Self = Self([NONE, NONE, 0]);
 
-    const fn deadline(&self) -> u64 {
-        (self.deadline_high as u64) << 32 | self.deadline_low as u64
+    const fn next(self) -> u32 {
+        self.0[0] & NONE
     }
 
-    const fn deadline_set(&mut self, tick: u64) {
-        self.deadline_low = tick as u32;
-        self.deadline_high = (tick >> 32) as u16;
+    fn next_set(&mut self, link: u32) {
+        self.0[0] = self.0[0] & !NONE | link;
+    }
+
+    const fn previous(self) -> u32 {
+        self.0[1] & NONE
+    }
+
+    fn previous_set(&mut self, link: u32) {
+        self.0[1] = self.0[1] & !NONE | link;
+    }
+
+    const fn deadline(self) -> u64 {
+        let [low, middle, high] = self.0;
+        (high as u64) << 16 | ((middle >> LINK_BITS) as u64) << 8 | (low >> LINK_BITS) as u64
+    }
+
+    fn deadline_set(&mut self, tick: u64) {
+        self.0[0] = self.next() | (tick as u32) << LINK_BITS;
+        self.0[1] = self.previous() | ((tick >> 8) as u32) << LINK_BITS;
+        self.0[2] = (tick >> 16) as u32;
     }
 }
 
@@ -173,48 +189,42 @@ impl TimerWheel {
     /// Files an unlinked slot under `tick`, or as near to it as the wheel reaches.
     fn link(&mut self, slot: u32, tick: u64) {
         let bucket = Self::bucket(tick.clamp(self.cursor, self.cursor + BUCKETS - 1));
-        let head = self.heads[bucket];
+        let head = std::mem::replace(&mut self.heads[bucket], slot);
         if head == NONE {
             self.occupied[bucket / WORD_BITS] |= 1 << (bucket % WORD_BITS);
             self.occupied_words |= 1 << (bucket / WORD_BITS);
         } else {
-            self.entries[head as usize].previous = slot;
+            self.entries[head as usize].previous_set(slot);
         }
-        self.heads[bucket] = slot;
         let entry = &mut self.entries[slot as usize];
-        entry.next = head;
-        entry.previous = NONE;
-        entry.bucket = bucket as u16;
+        entry.next_set(head);
+        entry.previous_set(IN_BUCKET | bucket as u32);
     }
 
     /// Takes a slot of the table out of its bucket, if it is in one.
     fn unlink(&mut self, slot: u32) {
-        let Entry {
-            next,
-            previous,
-            bucket,
-            ..
-        } = self.entries[slot as usize];
-        if bucket == UNSET {
+        let entry = &mut self.entries[slot as usize];
+        let (next, previous) = (entry.next(), entry.previous());
+        if previous == NONE {
             return;
         }
-        let bucket = bucket as usize;
+        entry.previous_set(NONE);
         if next != NONE {
-            self.entries[next as usize].previous = previous;
+            self.entries[next as usize].previous_set(previous);
         }
-        if previous == NONE {
-            self.heads[bucket] = next;
-            if next == NONE {
-                let word = bucket / WORD_BITS;
-                self.occupied[word] &= !(1 << (bucket % WORD_BITS));
-                if self.occupied[word] == 0 {
-                    self.occupied_words &= !(1 << word);
-                }
+        if previous & IN_BUCKET == 0 {
+            self.entries[previous as usize].next_set(next);
+            return;
+        }
+        let bucket = (previous & !IN_BUCKET) as usize;
+        self.heads[bucket] = next;
+        if next == NONE {
+            let word = bucket / WORD_BITS;
+            self.occupied[word] &= !(1 << (bucket % WORD_BITS));
+            if self.occupied[word] == 0 {
+                self.occupied_words &= !(1 << word);
             }
-        } else {
-            self.entries[previous as usize].next = next;
         }
-        self.entries[slot as usize].bucket = UNSET;
     }
 }
 

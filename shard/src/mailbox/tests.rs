@@ -239,7 +239,7 @@ fn a_restarted_shard_finds_its_mail_and_pays_the_wakes_owed() {
 #[test]
 fn threads_that_sleep_lose_nothing() {
     const SHARDS: u16 = 4;
-    const REQUESTS: u32 = 5000;
+    const REQUESTS: u32 = if cfg!(miri) { 50 } else { 5000 };
     type Stress = Mesh<u32, u32, ()>;
 
     struct Run {
