@@ -199,6 +199,27 @@ enum Ended {
     Both,
 }
 
+bitflags::bitflags! {
+    /// What is true of a connection, beside where it stands.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Flags: u8 {
+        /// Heard of since the last heartbeat.
+        const ALIVE = 1;
+        /// It counts against `connections_max`.
+        const ADMITTED = 1 << 1;
+        /// Received bytes wait to be decoded.
+        const STASHED = 1 << 2;
+        /// It stands in the list of connections to settle.
+        const DIRTY = 1 << 3;
+        /// It stands in the line of connections whose stash is to be decoded.
+        const READY = 1 << 4;
+        /// The peer has ended its stream.
+        const PEER_ENDED = 1 << 5;
+        /// The kernel has a send of it.
+        const SENDING = 1 << 6;
+    }
+}
+
 /// One connection. An idle one owns no heap.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -210,20 +231,8 @@ pub(crate) struct Connection {
     pub(crate) pace: Pace,
     /// Heartbeats in a row that were not answered.
     pub(crate) heartbeats_missed: u8,
-    /// Heard of since the last heartbeat.
-    pub(crate) alive: bool,
-    /// It counts against `connections_max`.
-    pub(crate) admitted: bool,
-    /// Received bytes wait to be decoded.
-    pub(crate) stashed: bool,
-    /// It stands in the list of connections to settle.
-    pub(crate) dirty: bool,
-    /// It stands in the list of connections whose stash is to be decoded.
-    pub(crate) ready: bool,
-    /// The peer has ended its stream.
-    pub(crate) peer_ended: bool,
+    pub(crate) flags: Flags,
     pub(crate) receiving: Receiving,
-    pub(crate) send_submitted: bool,
     pub(crate) shutdowns_submitted: u8,
     ended: Ended,
 }
@@ -238,14 +247,8 @@ impl Default for Connection {
             state: State::Free,
             pace: Pace::Free,
             heartbeats_missed: 0,
-            alive: false,
-            admitted: false,
-            stashed: false,
-            dirty: false,
-            ready: false,
-            peer_ended: false,
+            flags: Flags::empty(),
             receiving: Receiving::No,
-            send_submitted: false,
             shutdowns_submitted: 0,
             ended: Ended::None,
         }
@@ -253,7 +256,7 @@ impl Default for Connection {
 }
 
 // Part of the 192 bytes of an idle connection; the rest is named in ARCHITECTURE.md.
-const _: () = assert!(size_of::<Connection>() <= 48);
+const _: () = assert!(size_of::<Connection>() <= 40);
 
 /// What [`Connection::settle`] needs to know besides the connection.
 pub(crate) struct Settling<'a> {
@@ -266,9 +269,20 @@ pub(crate) struct Settling<'a> {
 }
 
 impl Connection {
+    pub(crate) fn has(&self, flag: Flags) -> bool {
+        self.flags.contains(flag)
+    }
+
+    /// Whether a flag is set; it no longer is afterwards.
+    pub(crate) fn take(&mut self, flag: Flags) -> bool {
+        let is_set = self.has(flag);
+        self.flags.remove(flag);
+        is_set
+    }
+
     /// Something of it is still in the kernel's hands.
     fn is_in_flight(&self) -> bool {
-        self.receiving != Receiving::No || self.send_submitted || self.shutdowns_submitted > 0
+        self.receiving != Receiving::No || self.has(Flags::SENDING) || self.shutdowns_submitted > 0
     }
 
     /// Whether decoding may go on, as far as the connection itself is concerned.
@@ -280,15 +294,16 @@ impl Connection {
     }
 
     fn wants_bytes(&self, settling: &Settling<'_>) -> bool {
-        if self.peer_ended {
+        if self.has(Flags::PEER_ENDED) {
             return false;
         }
         match self.state {
             State::Handshake | State::Open | State::Closing => {
-                !self.stashed && self.may_decode(settling.outboxes, settling.unread_bytes_max)
+                !self.has(Flags::STASHED)
+                    && self.may_decode(settling.outboxes, settling.unread_bytes_max)
             }
             // Hardly anybody speaks before the welcome, so the receive is not stopped only to be started again.
-            State::Opening => !self.stashed,
+            State::Opening => !self.has(Flags::STASHED),
             // What still arrives is thrown away: closing with unread bytes would reset the connection, and
             // the peer might never read the answer.
             State::Finishing => true,
@@ -345,19 +360,19 @@ impl Connection {
         settling: &mut Settling<'_>,
         encode: impl FnMut(Late) -> Option<Bytes>,
     ) {
-        if self.send_submitted {
+        if self.has(Flags::SENDING) {
             return;
         }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
             if let Some(payload) = outbox.next_send(settling.outbox_limits, encode) {
-                self.send_submitted = true;
+                self.flags.insert(Flags::SENDING);
                 driver.send(key, payload);
                 return;
             }
             settling.outboxes.release(&mut self.outbox);
         }
         match self.state {
-            State::Finishing if self.peer_ended => self.state = State::Terminating,
+            State::Finishing if self.has(Flags::PEER_ENDED) => self.state = State::Terminating,
             State::Finishing if self.ended == Ended::None => {
                 self.ended = Ended::Write;
                 self.shutdowns_submitted += 1;
@@ -376,7 +391,7 @@ impl Connection {
         outboxes: &mut OutboxPool,
     ) {
         outboxes.release(&mut self.outbox);
-        if self.send_submitted && self.ended != Ended::Both {
+        if self.has(Flags::SENDING) && self.ended != Ended::Both {
             self.ended = Ended::Both;
             self.shutdowns_submitted += 1;
             driver.shutdown(key, Shutdown::Both);

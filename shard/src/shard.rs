@@ -26,7 +26,7 @@ use bytes::Bytes;
 use crate::admission::Admission;
 use crate::app::{Action, App};
 use crate::compression::Compression;
-use crate::connection::{Receiving, State};
+use crate::connection::{Flags, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId};
 use crate::error::FatalError;
 use crate::hub::mail::Mail;
@@ -392,9 +392,9 @@ impl<A: App> Core<A> {
         let Some(connection) = self.table.find(key) else {
             return;
         };
-        connection.peer_ended = true;
+        connection.flags.insert(Flags::PEER_ENDED);
         match connection.state {
-            State::Handshake | State::Opening | State::Open if connection.stashed => {}
+            State::Handshake | State::Opening | State::Open if connection.has(Flags::STASHED) => {}
             State::Handshake | State::Opening | State::Open => self.terminate(key),
             // It has our close frame, or will not read it: what waits still goes out.
             State::Closing => connection.state = State::Finishing,
@@ -417,13 +417,15 @@ impl<A: App> Core<A> {
             Ok(bytes) => {
                 self.stats.bytes_sent.add(bytes as u64);
                 // Where the peer is not read, that it takes bytes is the only sign of life there is.
-                connection.alive |= connection.receiving != Receiving::Started;
+                if connection.receiving != Receiving::Started {
+                    connection.flags.insert(Flags::ALIVE);
+                }
                 self.table.sent(key, bytes)
             }
             Err(error) => {
                 self.stats.send_errors.add(1);
                 tracing::trace!(shard = self.id, error, "a connection broke while sending");
-                connection.send_submitted = false;
+                connection.flags.remove(Flags::SENDING);
                 self.terminate(key);
                 None
             }
@@ -431,7 +433,7 @@ impl<A: App> Core<A> {
         if rest.is_none()
             && let Some(connection) = self.table.find(key)
         {
-            connection.send_submitted = false;
+            connection.flags.remove(Flags::SENDING);
         }
         self.resume(key);
         self.table.mark_dirty(key);
@@ -452,7 +454,7 @@ impl<A: App> Core<A> {
             self.stats.stale_completions.add(1);
             return;
         };
-        let admitted = connection.admitted;
+        let admitted = connection.has(Flags::ADMITTED);
         // While the key is still good: what is left in the slot would be taken for bytes of the next connection.
         self.table.drop_stash(key);
         self.table.connections.remove(key);
@@ -537,7 +539,7 @@ impl<A: App> Drop for Core<A> {
                 .connections
                 .key_at(slot)
                 .and_then(|key| self.table.find(key))
-                .is_some_and(|connection| connection.admitted);
+                .is_some_and(|connection| connection.has(Flags::ADMITTED));
             if admitted {
                 self.admission.leave(self.table.addresses.remove(&slot));
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Core;
 use crate::admission::Refused;
 use crate::app::App;
-use crate::connection::{Allowance, State};
+use crate::connection::{Allowance, Flags, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::ws::{Refusal, RefusalStatus};
 
@@ -65,7 +65,7 @@ impl<A: App> Core<A> {
             self.refuse(key, refusal.response());
             return;
         }
-        connection.admitted = true;
+        connection.flags.insert(Flags::ADMITTED);
         if self.admission.needs_addresses()
             && let Some(peer) = peer
         {

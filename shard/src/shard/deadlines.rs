@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 
 use super::Core;
 use crate::app::App;
-use crate::connection::{Pace, State};
+use crate::connection::{Flags, Pace, State};
 use crate::driver::{ConnectionKey, Slot};
 use crate::limits::Limits;
 use crate::timer::TimerWheel;
@@ -193,7 +193,7 @@ impl<A: App> Core<A> {
         let Some(connection) = self.table.find(key) else {
             return;
         };
-        let silent = !std::mem::take(&mut connection.alive);
+        let silent = !connection.take(Flags::ALIVE);
         if !silent {
             connection.heartbeats_missed = 0;
         } else if u64::from(connection.heartbeats_missed) >= self.limits.heartbeat_missed_max {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Core;
 use super::table::Table;
 use crate::app::{App, Context};
-use crate::connection::{Connection, State, TooFast};
+use crate::connection::{Connection, Flags, State, TooFast};
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
 use crate::hub::event::{ErrorCode, Event};
@@ -94,8 +94,8 @@ impl<A: App> Core<A> {
             return;
         };
         self.stats.bytes_received.add(bytes.len() as u64);
-        connection.alive = true;
-        if connection.stashed {
+        connection.flags.insert(Flags::ALIVE);
+        if connection.has(Flags::STASHED) {
             self.table.stash(key, bytes);
             return;
         }
@@ -146,7 +146,7 @@ impl<A: App> Core<A> {
             let Some(connection) = self.table.find(key) else {
                 continue;
             };
-            connection.ready = false;
+            connection.flags.remove(Flags::READY);
             let Some(mut stash) = self.table.take_stash(key) else {
                 continue;
             };
@@ -160,7 +160,7 @@ impl<A: App> Core<A> {
             } else if self
                 .table
                 .find(key)
-                .is_some_and(|connection| connection.peer_ended)
+                .is_some_and(|connection| connection.has(Flags::PEER_ENDED))
             {
                 self.peer_ended(key);
             }
@@ -177,10 +177,10 @@ impl<A: App> Core<A> {
         }
         let is_heavy = self.is_heavy(key);
         if let Some(connection) = self.table.find(key)
-            && connection.stashed
-            && !connection.ready
+            && connection.has(Flags::STASHED)
+            && !connection.has(Flags::READY)
         {
-            connection.ready = true;
+            connection.flags.insert(Flags::READY);
             self.turns.push(key, is_heavy);
         }
     }
@@ -409,7 +409,7 @@ impl<A: App> Core<A> {
             return;
         };
         connection.state = State::Open;
-        connection.alive = true;
+        connection.flags.insert(Flags::ALIVE);
         self.set_first_heartbeat(key);
         if !self.call_app(|app, context| app.on_open(context, key, &user)) {
             self.panicked(key);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::compression::{Compression, Outgoing, Windows};
-use crate::connection::{Connection, Connections, Settling, Stash, State};
+use crate::connection::{Connection, Connections, Flags, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::hub::event::Message;
 use crate::limits::Limits;
@@ -96,9 +96,9 @@ impl Table {
     /// Has the connection settled at the end of the pass.
     pub(super) fn mark_dirty(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.find(key)
-            && !connection.dirty
+            && !connection.has(Flags::DIRTY)
         {
-            connection.dirty = true;
+            connection.flags.insert(Flags::DIRTY);
             self.dirty.push(key);
         }
     }
@@ -148,8 +148,8 @@ impl Table {
                 self.too_slow.push(key);
             }
         }
-        if !connection.dirty {
-            connection.dirty = true;
+        if !connection.has(Flags::DIRTY) {
+            connection.flags.insert(Flags::DIRTY);
             self.dirty.push(key);
         }
     }
@@ -212,7 +212,7 @@ impl Table {
     /// Keeps bytes of a connection that wait to be decoded, behind those that already do.
     pub(super) fn stash(&mut self, key: ConnectionKey, bytes: &[u8]) {
         if let Some(connection) = self.connections.find(key) {
-            connection.stashed = true;
+            connection.flags.insert(Flags::STASHED);
             self.stashes.entry(key.slot).or_default().extend(bytes);
         }
     }
@@ -227,13 +227,15 @@ impl Table {
     /// Takes what waits to be decoded. Until it is put back or dropped, bytes that arrive would overtake it.
     pub(super) fn take_stash(&mut self, key: ConnectionKey) -> Option<Stash> {
         let connection = self.connections.find(key)?;
-        std::mem::take(&mut connection.stashed).then(|| self.stashes.remove(&key.slot))?
+        connection
+            .take(Flags::STASHED)
+            .then(|| self.stashes.remove(&key.slot))?
     }
 
     /// Puts back what still waits to be decoded.
     pub(super) fn put_stash(&mut self, key: ConnectionKey, stash: Stash) {
         if let Some(connection) = self.connections.find(key) {
-            connection.stashed = true;
+            connection.flags.insert(Flags::STASHED);
             self.stashes.insert(key.slot, stash);
         }
     }
@@ -296,7 +298,7 @@ impl Table {
             let Some(connection) = connections.find(key) else {
                 continue;
             };
-            connection.dirty = false;
+            connection.flags.remove(Flags::DIRTY);
             let settling = Settling {
                 outboxes,
                 outbox_limits,
