@@ -255,7 +255,7 @@ impl Default for Connection {
     }
 }
 
-// Part of the 192 bytes of an idle connection; the rest is named in ARCHITECTURE.md.
+// Part of what an idle connection costs; the rest is named in ARCHITECTURE.md.
 const _: () = assert!(size_of::<Connection>() <= 40);
 
 /// What [`Connection::settle`] needs to know besides the connection.
