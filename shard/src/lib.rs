@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod app;
+mod chunked;
 pub mod compression;
 mod connection;
 pub mod driver;

@@ -9,6 +9,7 @@
 //! bucket's tick comes. Hence every entry in a bucket that is looked at leaves it, and work that is
 //! cut short by its bound goes on where it stopped.
 
+use crate::chunked::Chunked;
 use crate::limits::SLOT_BITS;
 
 /// Buckets of a wheel. 64 words of 64 bits, so that one more word summarises which words hold anything.
@@ -42,9 +43,13 @@ struct Entry([u32; 3]);
 
 const _: () = assert!(size_of::<Entry>() <= 12, "a slot's timer must stay small");
 
-impl Entry {
-    const EMPTY: Self = Self([NONE, NONE, 0]);
+impl Default for Entry {
+    fn default() -> Self {
+        Self([NONE, NONE, 0])
+    }
+}
 
+impl Entry {
     const fn next(self) -> u32 {
         self.0[0] & NONE
     }
@@ -87,7 +92,7 @@ pub struct TimerWheel {
     /// Which words of `occupied` are not zero.
     occupied_words: u64,
     /// By slot.
-    entries: Vec<Entry>,
+    entries: Chunked<Entry>,
 }
 
 impl TimerWheel {
@@ -100,7 +105,7 @@ impl TimerWheel {
             heads: vec![NONE; BUCKETS as usize].into_boxed_slice(),
             occupied: [0; WORDS],
             occupied_words: 0,
-            entries: Vec::new(),
+            entries: Chunked::default(),
         }
     }
 
@@ -108,13 +113,10 @@ impl TimerWheel {
     ///
     /// A deadline that has passed expires with the next [`Self::expire`].
     pub fn set(&mut self, slot: u32, deadline_ms: u64) {
-        let index = slot as usize;
-        if index >= self.entries.len() {
-            self.entries.resize(index + 1, Entry::EMPTY);
-        }
+        self.entries.ensure(slot as usize);
         self.unlink(slot);
         let tick = deadline_ms.div_ceil(self.tick_ms).min(TICK_MAX);
-        self.entries[index].deadline_set(tick);
+        self.entries[slot as usize].deadline_set(tick);
         self.link(slot, tick);
     }
 

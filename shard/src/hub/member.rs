@@ -5,12 +5,13 @@ use ahash::RandomState;
 use super::Name;
 use super::slab::Slab;
 use super::users::UserIndex;
+use crate::chunked::Chunked;
 use crate::driver::{ConnectionKey, Slot};
 
 /// All members of a shard, by slot.
 #[derive(Debug)]
 pub(super) struct Members {
-    entries: Vec<Option<Member>>,
+    entries: Chunked<Option<Member>>,
     count: usize,
     /// The memberships of members with more than one.
     many: Slab<Vec<Membership>>,
@@ -67,7 +68,7 @@ pub(super) struct Closed {
 impl Members {
     pub(super) fn new(hasher: RandomState) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Chunked::default(),
             count: 0,
             many: Slab::default(),
             users: UserIndex::default(),
@@ -100,9 +101,7 @@ impl Members {
     /// Puts a member into a slot, which must be vacant; true where it is the user's first.
     pub(super) fn open(&mut self, key: ConnectionKey, user: Name) -> bool {
         let slot = key.slot as usize;
-        if self.entries.len() <= slot {
-            self.entries.resize_with(slot + 1, || None);
-        }
+        self.entries.ensure(slot);
         let entries = &self.entries;
         let first = self
             .users
@@ -221,7 +220,7 @@ impl Members {
     }
 }
 
-fn user_of(entries: &[Option<Member>], slot: Slot) -> Option<&Name> {
+fn user_of(entries: &Chunked<Option<Member>>, slot: Slot) -> Option<&Name> {
     Some(&entries.get(slot as usize)?.as_ref()?.user)
 }
 

@@ -1,18 +1,23 @@
 //! Values under small numbers, which stay the same while a value is kept.
 
-/// A vector with holes that are filled again before it grows.
+use crate::chunked::Chunked;
+
+/// A table with holes that are filled again before more of it is used.
 ///
 /// An entry costs what `Option<T>` costs: nothing more than `T` where `T` has a niche.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    entries: Vec<Option<T>>,
+    entries: Chunked<Option<T>>,
+    /// Entries that were ever used.
+    used: usize,
     vacant: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Chunked::default(),
+            used: 0,
             vacant: Vec::new(),
         }
     }
@@ -20,7 +25,7 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.vacant.len()
+        self.used - self.vacant.len()
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&T> {
@@ -40,15 +45,16 @@ impl<T> Slab<T> {
             return id;
         }
         // Four thousand million entries would not fit into any memory: the cast loses nothing.
-        let id = self.entries.len() as u32;
-        self.entries.push(Some(value));
+        let id = self.used as u32;
+        *self.entries.ensure(self.used) = Some(value);
+        self.used += 1;
         id
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
         let value = self.entries.get_mut(id as usize)?.take()?;
         self.vacant.push(id);
-        if self.vacant.len() == self.entries.len() {
+        if self.vacant.len() == self.used {
             // Nothing is kept: give the memory of a past crowd back.
             *self = Self::default();
         }
@@ -89,6 +95,6 @@ mod tests {
             assert!(slab.remove(id).is_some());
         }
         assert_eq!(slab.len(), 0);
-        assert_eq!(slab.entries.capacity(), 0);
+        assert_eq!(slab.entries.len(), 0);
     }
 }
