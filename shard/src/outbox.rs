@@ -91,6 +91,8 @@ pub(crate) struct Outbox {
     missed_bytes: usize,
     /// Gaps in `waiting`.
     gaps_count: usize,
+    /// The first of `waiting` answers the handshake: without it the peer would understand nothing that follows.
+    begins_with_response: bool,
     /// What the send in flight carries; kept to go on after a partial send.
     in_flight: Option<Bytes>,
     /// Bytes of it that are no missed messages, at most.
@@ -129,6 +131,12 @@ impl Outbox {
             late: None,
             origin,
         });
+    }
+
+    /// Adds the answer to the handshake, before which nothing can have been said.
+    pub(crate) fn push_response(&mut self, response: Bytes) {
+        self.begins_with_response = self.waiting.is_empty();
+        self.push(response, None);
     }
 
     /// Whether what the consumer has missed of one more room may wait too. The messages of one room alone are never too much.
@@ -179,6 +187,7 @@ impl Outbox {
     /// Takes an entry out of `waiting`.
     fn take(&mut self, index: usize) -> Option<Waiting> {
         let waiting = self.waiting.remove(index)?;
+        self.begins_with_response &= index > 0;
         match &waiting.late {
             Some(Late::Missed(message)) => {
                 self.missed_count -= 1;
@@ -227,10 +236,11 @@ impl Outbox {
         true
     }
 
-    /// Forgets everything that waits; what is in flight stays, since the kernel has it.
+    /// Forgets everything that waits, but for the answer to the handshake; what is in flight stays, since the kernel has it.
     pub(crate) fn clear_waiting(&mut self) {
-        self.waiting.clear();
-        self.waiting_bytes = 0;
+        self.waiting
+            .truncate(usize::from(self.begins_with_response));
+        self.waiting_bytes = self.waiting.iter().map(|first| first.payload.len()).sum();
         (self.missed_count, self.missed_bytes, self.gaps_count) = (0, 0, 0);
     }
 
@@ -299,6 +309,7 @@ impl Outbox {
     }
 
     fn reset(&mut self) {
+        self.begins_with_response = false;
         self.clear_waiting();
         self.in_flight = None;
         self.in_flight_counted = 0;

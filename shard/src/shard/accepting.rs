@@ -118,7 +118,7 @@ impl<A: App> Core<A> {
             connection.state = State::Finishing;
         }
         self.table.drop_stash(key);
-        self.table.queue_last(key, response);
+        self.table.queue_response(key, response);
         self.deadlines
             .set(key.slot, self.clock.monotonic_ms() + close_ms_max);
     }

@@ -395,7 +395,7 @@ impl<A: App> Core<A> {
             self.table.windows.open(key.slot, agreement);
             self.stats.compression_agreed.add(1);
         }
-        self.table.queue_last(key, response);
+        self.table.queue_response(key, response);
         self.stats.handshakes_accepted.add(1);
         self.hub.member_open(key, user, &mut self.effects);
     }

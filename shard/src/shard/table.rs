@@ -199,6 +199,16 @@ impl Table {
         }
     }
 
+    /// Answers the handshake, whether it opens the connection or not.
+    pub(super) fn queue_response(&mut self, key: ConnectionKey, response: Bytes) {
+        if let Some(connection) = self.connections.find(key) {
+            self.outboxes
+                .ensure(&mut connection.outbox)
+                .push_response(response);
+        }
+        self.mark_dirty(key);
+    }
+
     /// Puts the last words of a connection behind the others that wait; no bound applies to them.
     pub(super) fn queue_last(&mut self, key: ConnectionKey, payload: Bytes) {
         if let Some(connection) = self.connections.find(key) {

@@ -585,6 +585,35 @@ fn a_full_table_lets_wait_whom_it_cannot_answer_yet() {
 }
 
 #[test]
+fn a_consumer_that_is_too_slow_at_once_has_its_handshake_answered() {
+    let mut rig = Rig::one(Limits {
+        outbox_bytes_max: 4096,
+        outbox_unread_bytes_max: 4096,
+        ..Limits::default()
+    });
+    let mut client = SimWebSocket::connect(&rig.network, 0, "/");
+    for _ in 0..4 {
+        client.send_text(&format!("echo {}", "x".repeat(2000)));
+    }
+    client.step(usize::MAX);
+    rig.rest(0);
+    let events = client.step(usize::MAX);
+    assert!(
+        matches!(
+            &events[..],
+            [
+                SimEvent::Upgraded(_),
+                SimEvent::Close {
+                    code: Some(1013),
+                    ..
+                }
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn what_waited_to_be_decoded_goes_with_its_connection() {
     let mut rig = Rig::one(Limits {
         messages_per_second_max: 10,
