@@ -19,6 +19,18 @@ readonly MIRI_SKIPS=(
     wire::json::decode::tests::nothing_panics   # the same
     wire::json::decode::tests::what_is_no       # a hundred thousand nested arrays
     wire::json::decode::tests::working_memory   # a megabyte
+    sim::deflate::tests::what_is_deflated       # a hundred kilobytes through zlib-rs
+    compressing::a_compressor_holds             # the same
+    compressing::a_match_that_reaches           # the same
+    compressing::frames_of_every_length         # the same
+    compressing::no_match_reaches               # the same
+    compressing::output_is_freed                # the same
+    compressing::what_does_not                  # the same
+    compressing::with_takeover                  # the same
+    inflating::a_bomb                           # the same
+    inflating::a_message_may                    # the same
+    inflating::blocks_without                   # the same
+    inflating::output_                          # the same
     ws::tests::oracle                           # another implementation beside this one
     ws::tests::splits                           # every split of every stream
 )
