@@ -11,7 +11,7 @@ use crate::connection::{Connection, Connections, Flags, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::hub::event::Message;
 use crate::limits::Limits;
-use crate::outbox::{Backlog, Late, Origin, OutboxLimits, OutboxPool, SlowConsumer};
+use crate::outbox::{Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, SlowConsumer};
 use crate::stats::ShardStats;
 use crate::ws::deflate::Agreement;
 
@@ -103,6 +103,13 @@ impl Table {
         }
     }
 
+    /// The outbox of a connection, which is settled at the end of the pass.
+    fn outbox(&mut self, key: ConnectionKey) -> Option<&mut Outbox> {
+        self.mark_dirty(key);
+        let connection = self.connections.find(key)?;
+        Some(self.outboxes.ensure(&mut connection.outbox))
+    }
+
     /// Puts a message behind what else waits for a connection, in the form that it takes. The slow-consumer policy decides where too much waits.
     pub(super) fn queue(
         &mut self,
@@ -171,14 +178,11 @@ impl Table {
         message: Arc<Message>,
         origin: Option<Origin>,
     ) {
-        if let Some(connection) = self.connections.find(key)
-            && connection.state == State::Open
+        if self.state(key) == State::Open
+            && let Some(outbox) = self.outbox(key)
         {
-            self.outboxes
-                .ensure(&mut connection.outbox)
-                .push_missed(message, origin);
+            outbox.push_missed(message, origin);
             self.stats.deliveries_sent.add(1);
-            self.mark_dirty(key);
         }
     }
 
@@ -201,22 +205,16 @@ impl Table {
 
     /// Answers the handshake, whether it opens the connection or not.
     pub(super) fn queue_response(&mut self, key: ConnectionKey, response: Bytes) {
-        if let Some(connection) = self.connections.find(key) {
-            self.outboxes
-                .ensure(&mut connection.outbox)
-                .push_response(response);
+        if let Some(outbox) = self.outbox(key) {
+            outbox.push_response(response);
         }
-        self.mark_dirty(key);
     }
 
     /// Puts the last words of a connection behind the others that wait; no bound applies to them.
     pub(super) fn queue_last(&mut self, key: ConnectionKey, payload: Bytes) {
-        if let Some(connection) = self.connections.find(key) {
-            self.outboxes
-                .ensure(&mut connection.outbox)
-                .push(payload, None);
+        if let Some(outbox) = self.outbox(key) {
+            outbox.push(payload, None);
         }
-        self.mark_dirty(key);
     }
 
     /// Keeps bytes of a connection that wait to be decoded, behind those that already do.
