@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// The core of the server, where there are two.
@@ -148,22 +148,34 @@ pub(crate) fn stash_bytes() -> u64 {
     2 * received
 }
 
-/// Connections that a server still holds on `port`, whatever has become of their other ends.
+/// Connections that a server still holds on `port` of 127.0.0.1, whatever has become of their other ends. Those of other addresses do not count:
+/// an end of a client's that is bound to one may have the same port.
 pub(crate) fn connections_of(port: u16) -> usize {
     /// States of `include/net/tcp_states.h` in which the server's end is a descriptor no more: TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV.
     const NOBODYS: [&str; 4] = ["06", "07", "0A", "0C"];
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel lists its sockets");
-    let local_end = format!(":{port:04X}");
+    // The kernel prints an address as the number that its four bytes make in memory.
+    let address = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
+    let server_end = format!("{address:08X}:{port:04X}");
     table
         .lines()
         .skip(1)
         .filter(|line| {
             let mut words = line.split_whitespace().skip(1);
-            let is_local = words
-                .next()
-                .is_some_and(|local| local.ends_with(&local_end));
+            let is_servers = words.next() == Some(server_end.as_str());
             let state = words.nth(1);
-            is_local && state.is_some_and(|state| !NOBODYS.contains(&state))
+            is_servers && state.is_some_and(|state| !NOBODYS.contains(&state))
         })
         .count()
+}
+
+#[test]
+fn connections_of_another_address_are_not_the_servers() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let port = server.local_addr().expect("a bound socket").port();
+    let stranger = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).expect("it is free");
+    let _to_stranger = TcpStream::connect(stranger.local_addr().expect("a bound socket"));
+    assert_eq!(connections_of(port), 0);
+    let _to_server = TcpStream::connect(server.local_addr().expect("a bound socket"));
+    assert_eq!(connections_of(port), 1);
 }
