@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn codes_that_may_be_sent() {
         let refused = [0..=999, 1004..=1006, 1015..=2999, 5000..=u16::MAX];
-        for code in 0..=u16::MAX {
+        let step = if cfg!(miri) { 97 } else { 1 };
+        for code in (0..=u16::MAX).step_by(step) {
             let expected = !refused.iter().any(|range| range.contains(&code));
             assert_eq!(may_be_sent(code), expected, "{code}");
         }

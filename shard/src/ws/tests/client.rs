@@ -152,9 +152,15 @@ fn a_head_may_be_as_large_as_the_limit() {
 
 /// However much is there, the answer is that to the whole, or that more is needed; once given, it stays.
 fn check_splits(response: &[u8], key: &[u8; 16]) {
+    let step = if cfg!(miri) {
+        1 + response.len() / 16
+    } else {
+        1
+    };
+    let lengths = (0..response.len()).step_by(step).chain([response.len()]);
     let whole = parse_response(response, key);
     let mut answered = false;
-    for length in 0..=response.len() {
+    for length in lengths {
         let result = parse_response(&response[..length], key);
         answered |= result != Ok(None);
         let expected = if answered { &whole } else { &Ok(None) };

@@ -143,8 +143,9 @@ fn a_message_cut_short_is_not_taken_for_a_whole_one() {
     let mut payloads: Vec<_> = HELLOS.iter().map(|payload| payload.to_vec()).collect();
     payloads.push(Compressor::new(false).message(text.as_bytes()));
     payloads.push(Compressor::new(false).message(&noise(500)));
+    let step = if cfg!(miri) { 41 } else { 1 };
     for payload in payloads {
-        for length in 0..payload.len() {
+        for length in (0..payload.len()).step_by(step) {
             let cut = &payload[..length];
             let result = inflate(&mut Agreed::new(false), cut, &LIMITS);
             // A cut behind a block is a message too.
