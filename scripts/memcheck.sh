@@ -44,7 +44,8 @@ readonly MIRI_SKIPS=(
     cores::tests                                # reads /proc and /sys
     observe::                                   # the same
     incoming::tests::every_split                # seventy thousand bytes by the byte
-    report::figures::tests::a_long_run          # histograms of a long run
+    report::figures                             # histograms of whole runs
+    report::table                               # the same
     report::page                                # whole pages
     report::plot                                # whole images
 )
