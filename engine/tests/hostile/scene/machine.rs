@@ -173,7 +173,8 @@ pub(crate) fn connections_of(port: u16) -> usize {
 fn connections_of_another_address_are_not_the_servers() {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     let port = server.local_addr().expect("a bound socket").port();
-    let stranger = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).expect("it is free");
+    // An address that nobody else uses, so that the port is free there.
+    let stranger = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), port)).expect("it is free");
     let _to_stranger = TcpStream::connect(stranger.local_addr().expect("a bound socket"));
     assert_eq!(connections_of(port), 0);
     let _to_server = TcpStream::connect(server.local_addr().expect("a bound socket"));
