@@ -259,10 +259,21 @@ impl Default for Connection {
 // Part of what an idle connection costs; the rest is named in ARCHITECTURE.md.
 const _: () = assert!(size_of::<Connection>() <= 40);
 
+/// What was to leave at once in this pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SentNow {
+    pub(crate) sends: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The most bytes that are sent in the hope that they leave at once. What is longer often does not.
+const SEND_NOW_BYTES_MAX: usize = 64 << 10;
+
 /// What [`Connection::settle`] needs to know besides the connection.
 pub(crate) struct Settling<'a> {
     pub(crate) outboxes: &'a mut OutboxPool,
     pub(crate) outbox_limits: &'a OutboxLimits,
+    pub(crate) sent_now: &'a mut SentNow,
     /// Bytes waiting above which the connection is not read; `usize::MAX` where they do not matter.
     pub(crate) unread_bytes_max: usize,
     /// Messages that a connection is behind its rate when it is received from sparingly, and the burst; `None` where there is no rate.
@@ -364,10 +375,24 @@ impl Connection {
         if self.has(Flags::SENDING) {
             return;
         }
+        if let Some(payload) = settling.outboxes.take_lone(&mut self.outbox) {
+            if self.may_leave_at_once(&payload, settling) {
+                self.send_now(key, driver, payload, settling);
+            } else {
+                let outbox = settling.outboxes.ensure(&mut self.outbox);
+                outbox.put_in_flight(payload.clone());
+                self.send(key, driver, payload);
+            }
+            return;
+        }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
             if let Some(payload) = outbox.next_send(settling.outbox_limits, encode) {
-                self.flags.insert(Flags::SENDING);
-                driver.send(key, payload);
+                if outbox.is_last() && self.may_leave_at_once(&payload, settling) {
+                    settling.outboxes.release(&mut self.outbox);
+                    self.send_now(key, driver, payload, settling);
+                } else {
+                    self.send(key, driver, payload);
+                }
                 return;
             }
             settling.outboxes.release(&mut self.outbox);
@@ -382,6 +407,31 @@ impl Connection {
             State::Leaving => self.state = State::Terminating,
             _ => {}
         }
+    }
+
+    /// Whether the shard need not hear of the send's end. It must where more is to happen then: where the connection ends, where it is to be read
+    /// again (while more waited than `unread_bytes_max` it was not), and where that end is the only sign of life there is.
+    fn may_leave_at_once(&self, payload: &Bytes, settling: &Settling<'_>) -> bool {
+        self.state == State::Open
+            && self.receiving == Receiving::Started
+            && payload.len() <= settling.unread_bytes_max.min(SEND_NOW_BYTES_MAX)
+    }
+
+    fn send_now<D: Driver>(
+        &self,
+        key: ConnectionKey,
+        driver: &mut D,
+        payload: Bytes,
+        settling: &mut Settling<'_>,
+    ) {
+        settling.sent_now.sends += 1;
+        settling.sent_now.bytes += payload.len() as u64;
+        driver.send_now(key, payload);
+    }
+
+    fn send<D: Driver>(&mut self, key: ConnectionKey, driver: &mut D, payload: Bytes) {
+        self.flags.insert(Flags::SENDING);
+        driver.send(key, payload);
     }
 
     /// Ends what is in flight, and closes the descriptor once nothing is.

@@ -145,6 +145,15 @@ pub enum Completion {
         /// Bytes sent, or the error number.
         result: Result<usize, i32>,
     },
+    /// A [`Driver::send_now`] that did not leave as a whole.
+    Unsent {
+        /// The connection.
+        key: ConnectionKey,
+        /// What did not leave: the end of the payload, or all of it.
+        rest: Bytes,
+        /// The kernel's error number where the connection broke. Without one the peer does not take more at the moment.
+        error: Option<i32>,
+    },
     /// [`Driver::shutdown`] has been carried out (errors are of no consequence: the peer was first).
     ShutDown {
         /// The connection.
@@ -163,7 +172,7 @@ pub enum Completion {
 
 /// A shard's access to its sockets.
 ///
-/// Rules that a caller keeps: at most one send in flight a connection; `receive_start` only when not started (or ended since);
+/// Rules that a caller keeps: at most one send in flight a connection, of either kind, and one `send_now` a connection between two polls; `receive_start` only when not started (or ended since);
 /// `close` only when no operation of the connection is in flight. A driver may assert them.
 pub trait Driver {
     /// The time, read once at each [`Driver::poll`].
@@ -195,6 +204,15 @@ pub trait Driver {
 
     /// Sends a payload; answered by `Sent`. The driver keeps the bytes until then.
     fn send(&mut self, key: ConnectionKey, payload: Bytes);
+
+    /// Sends a payload as far as it leaves at once. Answered by nothing where all of it does, as nearly always, and otherwise by an `Unsent`
+    /// of the next poll (or of a later one, while [`Driver::is_behind`]). So a delivery costs no completion, and the payload need not be kept.
+    fn send_now(&mut self, key: ConnectionKey, payload: Bytes);
+
+    /// Whether the last poll has left something undone: no `send_now` then, as it might overtake the rest of the one before.
+    fn is_behind(&mut self) -> bool {
+        false
+    }
 
     /// Ends one or both directions; answered by `ShutDown`.
     fn shutdown(&mut self, key: ConnectionKey, how: Shutdown);

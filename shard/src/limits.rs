@@ -197,6 +197,9 @@ limits! {
     submissions_max = 1024 in 16 ..= 32_768;
     /// Entries of a ring's completion queue, a power of two. When it is full, multishot operations end and are armed again.
     completions_max = 16_384 in 64 ..= 65_536;
+    /// Microseconds that a shard goes on looking for work before it sleeps; 0 means that it sleeps at once.
+    /// Its core is busy for so long after each burst of work, and nobody needs to wake it meanwhile. Only for cores that a shard has to itself.
+    spin_us_max = 0 in 0 ..= 1_000_000;
     /// Pending connections of a listener, bounded further by `net.core.somaxconn`. Above it the kernel drops the SYN and the client tries again.
     backlog_max = 4096 in 1 ..= 1_048_576;
 }

@@ -1,8 +1,8 @@
 //! What waits for one connection: payloads shared with other members, the send in flight, and what
 //! happens when the consumer is too slow.
 //!
-//! Only connections with output own an outbox; an idle one has none. Outboxes are pooled, because a busy
-//! shard fills and empties one for every delivery.
+//! Only connections with output own an outbox; an idle one has none, and where one payload alone waits, as in most deliveries, it waits in a
+//! list of the pass and takes none either. Outboxes are pooled.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -295,6 +295,19 @@ impl Outbox {
         Some(payload)
     }
 
+    /// What [`Outbox::next_send`] has just given leaves all at once if it is tried, as far as the outbox is concerned: nothing else waits, and nothing
+    /// in it is not to be held against the consumer.
+    pub(crate) fn is_last(&self) -> bool {
+        let bytes = self.in_flight.as_ref().map_or(0, Bytes::len);
+        self.waiting.is_empty() && self.in_flight_counted == bytes
+    }
+
+    /// Has these bytes in flight, ahead of all that waits.
+    pub(crate) fn put_in_flight(&mut self, payload: Bytes) {
+        self.in_flight_counted = payload.len();
+        self.in_flight = Some(payload);
+    }
+
     /// The send in flight has ended after so many bytes; answers the rest that must be sent again, if any.
     pub(crate) fn sent(&mut self, bytes: usize) -> Option<Bytes> {
         let mut payload = self.in_flight.take()?;
@@ -317,16 +330,33 @@ impl Outbox {
     }
 }
 
-/// Number of an outbox in its pool; [`OutboxId::NONE`] for a connection without one.
+/// What waits for a connection: the number of an outbox in its pool or, with [`LONE`] set, of a payload that waits alone; [`OutboxId::NONE`] for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutboxId(u32);
 
 impl OutboxId {
     pub(crate) const NONE: Self = Self(u32::MAX);
+
+    fn lone(self) -> Option<usize> {
+        (self != Self::NONE && self.0 & LONE != 0).then_some((self.0 & !LONE) as usize)
+    }
+}
+
+/// Above every number of either kind.
+const LONE: u32 = 1 << 31;
+
+/// A payload that waits alone, and which room message it carries.
+#[derive(Debug)]
+struct Lone {
+    payload: Bytes,
+    origin: Option<Origin>,
 }
 
 /// Outboxes that are kept when unused: beyond it their memory is given back.
 const SPARE_OUTBOXES_MAX: usize = 1024;
+
+/// Lone payloads for which room is kept between passes.
+const SPARE_LONE_MAX: usize = 4096;
 
 /// The outboxes of a shard. As many as connections with output, at most.
 #[derive(Debug, Default)]
@@ -335,6 +365,9 @@ pub(crate) struct OutboxPool {
     free: Vec<u32>,
     #[expect(clippy::vec_box, reason = "a box moves between the lists as it is")]
     spare: Vec<Box<Outbox>>,
+    /// Payloads of this pass that wait alone. Empty between passes; kept for its capacity.
+    lone: Vec<Option<Lone>>,
+    lone_count: usize,
 }
 
 impl OutboxPool {
@@ -345,14 +378,58 @@ impl OutboxPool {
 
     /// Bytes waiting or in flight for a connection.
     pub(crate) fn bytes_of(&self, id: OutboxId) -> usize {
+        if let Some(place) = id.lone() {
+            return self
+                .lone
+                .get(place)
+                .and_then(Option::as_ref)
+                .map_or(0, |lone| lone.payload.len());
+        }
         self.outboxes
             .get(id.0 as usize)
             .and_then(Option::as_deref)
             .map_or(0, Outbox::bytes)
     }
 
+    /// Puts a payload behind what else waits for a connection; answers its outbox, unless the payload waits alone.
+    pub(crate) fn push(
+        &mut self,
+        id: &mut OutboxId,
+        payload: Bytes,
+        origin: Option<Origin>,
+    ) -> Option<&mut Outbox> {
+        if *id == OutboxId::NONE {
+            *id = OutboxId(LONE | self.lone.len() as u32);
+            self.lone.push(Some(Lone { payload, origin }));
+            self.lone_count += 1;
+            return None;
+        }
+        let outbox = self.ensure(id);
+        outbox.push(payload, origin);
+        Some(outbox)
+    }
+
+    /// Takes a payload that waits alone: nothing waits for the connection any more.
+    pub(crate) fn take_lone(&mut self, id: &mut OutboxId) -> Option<Bytes> {
+        self.lone_remove(id).map(|lone| lone.payload)
+    }
+
+    fn lone_remove(&mut self, id: &mut OutboxId) -> Option<Lone> {
+        let lone = self.lone.get_mut(id.lone()?)?.take();
+        *id = OutboxId::NONE;
+        self.lone_count -= usize::from(lone.is_some());
+        if self.lone_count == 0 {
+            self.lone.clear();
+            self.lone.shrink_to(SPARE_LONE_MAX);
+        }
+        lone
+    }
+
     /// The outbox of a connection; it is given one where it has none.
     pub(crate) fn ensure(&mut self, id: &mut OutboxId) -> &mut Outbox {
+        if let Some(Lone { payload, origin }) = self.lone_remove(id) {
+            self.ensure(id).push(payload, origin);
+        }
         if *id == OutboxId::NONE {
             *id = OutboxId(self.free.pop().unwrap_or_else(|| {
                 self.outboxes.push(None);
@@ -364,6 +441,7 @@ impl OutboxPool {
 
     /// Takes the outbox of a connection back, with whatever is in it.
     pub(crate) fn release(&mut self, id: &mut OutboxId) {
+        self.lone_remove(id);
         if let Some(mut outbox) = self.outboxes.get_mut(id.0 as usize).and_then(Option::take) {
             outbox.reset();
             if self.spare.len() < SPARE_OUTBOXES_MAX {
@@ -377,7 +455,12 @@ impl OutboxPool {
     /// The most that waits for any one connection, of either kind.
     pub(crate) fn largest(&self) -> Backlog {
         let outboxes = self.outboxes.iter().flatten();
-        outboxes.fold(Backlog::default(), |most, outbox| Backlog {
+        let lone = self.lone.iter().flatten().map(|lone| lone.payload.len());
+        let lone = Backlog {
+            bytes: lone.max().unwrap_or(0),
+            missed_bytes: 0,
+        };
+        outboxes.fold(lone, |most, outbox| Backlog {
             bytes: most
                 .bytes
                 .max(outbox.waiting_bytes + outbox.in_flight_counted),
@@ -385,9 +468,9 @@ impl OutboxPool {
         })
     }
 
-    /// Outboxes in use: none where nothing waits.
+    /// Connections for which something waits or is in flight.
     pub(crate) fn used(&self) -> usize {
-        self.outboxes.len() - self.free.len()
+        self.outboxes.len() - self.free.len() + self.lone_count
     }
 }
 

@@ -192,6 +192,9 @@ impl<D: Driver, A: App> Shard<D, A> {
         for completion in completions.drain(..) {
             self.handle(completion);
         }
+        if !self.driver.is_behind() {
+            self.core.table.count_sent_now();
+        }
         // Handling adds no completion, so the list and its memory can be taken back.
         self.completions = completions;
         busy |= self.core.take_control();
@@ -212,7 +215,7 @@ impl<D: Driver, A: App> Shard<D, A> {
     }
 
     /// Announces to the other shards that this one sleeps from now on until its driver has a completion; false where there is
-    /// something to do after all. [`Shard::awake`] must follow.
+    /// something to do after all. [`Shard::sleep`] may follow, [`Shard::awake`] must.
     ///
     /// # Errors
     /// The ring is unusable: the shard must be dropped.
@@ -230,6 +233,17 @@ impl<D: Driver, A: App> Shard<D, A> {
         Ok(asleep)
     }
 
+    /// Sleeps as the driver does: `wait` appends what has completed to the list that it is given. The next pass handles it.
+    ///
+    /// # Errors
+    /// What `wait` answers.
+    pub fn sleep(
+        &mut self,
+        wait: impl FnOnce(&mut D, &mut Vec<Completion>) -> Result<(), FatalError>,
+    ) -> Result<(), FatalError> {
+        wait(&mut self.driver, &mut self.completions)
+    }
+
     /// The shard no longer sleeps.
     pub fn awake(&self) {
         self.core.post.awake();
@@ -238,6 +252,12 @@ impl<D: Driver, A: App> Shard<D, A> {
     /// The driver, for its owner's own needs.
     pub fn driver(&self) -> &D {
         &self.driver
+    }
+
+    /// How long the shard may look for work before it sleeps, in microseconds.
+    #[must_use]
+    pub fn spin_us_max(&self) -> u64 {
+        self.core.limits.spin_us_max
     }
 
     /// What the shard holds now. Nothing of it is left when every connection is gone and rooms have expired.
@@ -274,6 +294,11 @@ impl<D: Driver, A: App> Shard<D, A> {
             Completion::ReceiveEnded { key, end } => core.receive_ended(key, end),
             Completion::Sent { key, result } => {
                 if let Some(rest) = core.sent(key, result) {
+                    self.driver.send(key, rest);
+                }
+            }
+            Completion::Unsent { key, rest, error } => {
+                if let Some(rest) = core.unsent(key, rest, error) {
                     self.driver.send(key, rest);
                 }
             }
@@ -438,6 +463,26 @@ impl<A: App> Core<A> {
         self.resume(key);
         self.table.mark_dirty(key);
         rest
+    }
+
+    /// A send did not leave at once; answers what must be sent as there is room for it.
+    fn unsent(&mut self, key: ConnectionKey, rest: Bytes, error: Option<i32>) -> Option<Bytes> {
+        self.stats.sends_unfinished.add(1);
+        if self.table.find(key).is_none() {
+            self.stats.stale_completions.add(1);
+            return None;
+        }
+        let rest = self.table.unsent(key, rest);
+        let Some(error) = error else {
+            return rest;
+        };
+        self.stats.send_errors.add(1);
+        tracing::trace!(shard = self.id, error, "a connection broke while sending");
+        if let Some(connection) = self.table.find(key) {
+            connection.flags.remove(Flags::SENDING);
+        }
+        self.terminate(key);
+        None
     }
 
     fn shut_down(&mut self, key: ConnectionKey) {

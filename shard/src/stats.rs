@@ -89,6 +89,8 @@ counters! {
     deliveries_sent;
     /// Sends that have ended.
     sends;
+    /// Sends that did not leave at once as a whole: the peer reads too slowly for them, or has gone.
+    sends_unfinished;
     /// Bytes sent, frame headers included.
     bytes_sent;
     /// Sends that failed.

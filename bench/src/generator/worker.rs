@@ -134,7 +134,7 @@ impl Worker {
                 self.driver.poll(&mut completions)?;
             } else {
                 self.driver
-                    .wait(&mut completions, Duration::from_nanos(sleep_ns))?;
+                    .wait(&mut completions, Some(Duration::from_nanos(sleep_ns)))?;
             }
             if completions.is_empty() {
                 continue;
@@ -255,8 +255,9 @@ impl Worker {
                     self.closed(index, now_ns);
                 }
             }
-            // A ring without a listener accepts nothing; nobody wakes it, and no deadline is set.
+            // A ring without a listener accepts nothing; nobody wakes it, no deadline is set, and nothing is sent at once or not at all.
             Completion::Accepted { .. }
+            | Completion::Unsent { .. }
             | Completion::AcceptEnded { .. }
             | Completion::Woken
             | Completion::DeadlinePassed => {}

@@ -37,6 +37,7 @@ const fn faults() -> Faults {
         delay_polls_max: 4,
         accept_error_per_mille: 50,
         queue_full_per_mille: 100,
+        cut_short_per_mille: 20,
         pipe_bytes_min: 512,
         pipe_bytes_max: 16_384,
     }
@@ -186,5 +187,5 @@ fn chaos_of_thousands() {
         "audited",
     ];
     let must_meet = [FAULTS, BREAKS, &must_meet].concat();
-    for_few("chaos_of_thousands", 0..2, &must_meet, chaos);
+    for_few("chaos_of_thousands", 2..4, &must_meet, chaos);
 }

@@ -70,8 +70,9 @@ impl Passed<'_> {
             held,
             ..
         } = self;
+        // A driver that is behind is asked for nothing.
         assert!(
-            counts.outboxes <= held.sends,
+            held.is_behind || counts.outboxes <= held.sends,
             "shard {shard} has output for {} connections, and only {} sends are in flight",
             counts.outboxes,
             held.sends

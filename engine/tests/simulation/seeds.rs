@@ -46,6 +46,8 @@ pub(crate) const FAULTS: &[&str] = &[
     "late completions",
     "accept errors",
     "full completion queues",
+    "polls cut short",
+    "sends that did not leave at once",
 ];
 
 /// What breaks connections.

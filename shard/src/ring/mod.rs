@@ -19,13 +19,14 @@
 //!   these two.
 //! * **Every answer comes from the operation itself.** A cancel's own completion is ignored, so a stop that
 //!   comes too late can neither lose nor double an answer.
-//! * **Nothing queued is slept upon.** A pass that must leave work behind signals its own eventfd.
+//! * **Nothing queued is slept upon.** A pass that must leave work behind is followed by one that does not sleep.
 #![allow(
     unsafe_code,
     reason = "entries name memory that the kernel reads and writes; each block says why that memory is valid then"
 )]
 
 mod accept;
+mod attempts;
 mod buffers;
 mod capabilities;
 mod connect;
@@ -38,7 +39,7 @@ mod socket;
 mod time;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ use crate::error::FatalError;
 use crate::limits::Limits;
 
 use accept::Acceptor;
+use attempts::Attempts;
 use buffers::BufferRing;
 use connect::Targets;
 use ops::{Operation, Tag};
@@ -130,6 +132,7 @@ pub struct RingDriver {
     /// Whether the kernel ends a multishot receive after so many bytes.
     receives_bounded: bool,
     payloads: Payloads,
+    attempts: Attempts,
     targets: Targets,
     acceptor: Acceptor,
     deadline: Deadline,
@@ -171,7 +174,7 @@ impl RingDriver {
         let ring = setup::ring_create(limits)?;
         // SAFETY: the driver drops the buffers, and leaks them where a receive has not ended (`Drop`). Where set-up fails
         // nothing has been submitted.
-        unsafe { setup::register(&ring, options.table_size, eventfd.as_fd(), &mut buffers) }?;
+        unsafe { setup::register(&ring, options.table_size, &mut buffers) }?;
         let mut probe = Probe::new();
         ring.submitter()
             .register_probe(&mut probe)
@@ -179,12 +182,15 @@ impl RingDriver {
         peers
             .ring_up(shard, ring.as_raw_fd())
             .map_err(|source| setup::refused("opening the shard's door", source))?;
+        let mut queue = Queue::new(ring);
+        queue.push(ops::bell(eventfd.as_raw_fd()));
         Ok(Self {
-            queue: Queue::new(ring),
+            queue,
             buffers,
             receives: 0,
             receives_bounded: setup::receives_bounded(),
             payloads: Payloads::new(),
+            attempts: Attempts::default(),
             targets: Targets::default(),
             acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
             deadline: Deadline::new(),
@@ -196,14 +202,6 @@ impl RingDriver {
             wakes: vec![0; peers.shards()],
             peers,
         })
-    }
-
-    /// The descriptor that becomes readable when something has completed or the shard is woken. Reading it (8
-    /// bytes, it blocks) resets it; do so before a pass, never between a pass and a sleep, as a pass may leave
-    /// work behind and signals it here.
-    #[must_use]
-    pub fn eventfd(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
     }
 
     /// What the driver has met since its start.
@@ -218,15 +216,15 @@ impl RingDriver {
         self.receives_bounded
     }
 
-    /// As [`Driver::poll`], but waits until something completes, `timeout` at the most. A signal of the eventfd by
-    /// another thread does not end the wait, and it may end without a completion to report.
+    /// As [`Driver::poll`], but sleeps until something completes, also a wake or the deadline; `timeout` at the most, where there is
+    /// one. It may end without a completion to report.
     ///
     /// # Errors
     /// The ring itself is unusable.
     pub fn wait(
         &mut self,
         completions: &mut Vec<Completion>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<(), FatalError> {
         self.deadline.arm(&mut self.queue);
         self.queue.wait(timeout)?;
@@ -244,6 +242,10 @@ impl RingDriver {
             self.queue.overflow_fetch()?;
             self.reap(completions);
         }
+        // The kernel has taken every entry, and what it had to say of them has been reaped.
+        if !self.queue.is_pending() && !self.queue.overflowed() {
+            self.attempts.clear();
+        }
         if self.deadline.passed(self.clock) {
             completions.push(Completion::DeadlinePassed);
         }
@@ -252,9 +254,6 @@ impl RingDriver {
         self.deadline.arm(&mut self.queue);
         if self.queue.is_pending() {
             self.queue.enter()?;
-        }
-        if self.queue.is_cut_short() {
-            self.peers.wake_from_thread(self.shard);
         }
         Ok(())
     }
@@ -300,6 +299,14 @@ impl RingDriver {
                 let result = usize::try_from(result).map_err(|_| -result);
                 completions.push(Completion::Sent { key, result });
             }
+            Operation::SendNow => {
+                let sent = usize::try_from(result).unwrap_or(0);
+                let Some(rest) = self.attempts.rest(auxiliary, key, sent) else {
+                    return false;
+                };
+                let error = (result < 0 && result != -libc::EAGAIN).then_some(-result);
+                completions.push(Completion::Unsent { key, rest, error });
+            }
             Operation::Connect => {
                 let result = if result < 0 { Err(-result) } else { Ok(()) };
                 completions.push(Completion::Connected { key, result });
@@ -311,6 +318,12 @@ impl RingDriver {
             // Success is silent.
             Operation::Message => self.wake_failed(auxiliary),
             Operation::Woken => completions.push(Completion::Woken),
+            Operation::Bell => {
+                completions.push(Completion::Woken);
+                if !more {
+                    self.queue.push(ops::bell(self.eventfd.as_raw_fd()));
+                }
+            }
             Operation::Timeout => self.deadline.fired(),
         }
         true
@@ -381,7 +394,7 @@ impl RingDriver {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.queue.wait(left).is_err() {
+            if left.is_zero() || self.queue.wait(Some(left)).is_err() {
                 tracing::debug!(shard = self.shard, ?cancelled, "operations have not ended");
                 return false;
             }
@@ -458,6 +471,18 @@ impl Driver for RingDriver {
         // SAFETY: the slab keeps the payload, whose bytes never move or change, until the completion is reaped, and a
         // driver leaks it if that has not come by its end.
         unsafe { self.queue.push_pointing(entry) };
+    }
+
+    fn send_now(&mut self, key: ConnectionKey, payload: Bytes) {
+        let index = self.attempts.insert(key, payload);
+        let entry = ops::send_now(key, self.attempts.bytes(index), index);
+        // SAFETY: the payload, whose bytes never move or change, is kept until the kernel has taken every entry (`complete`), and it
+        // reads them only as it takes this one.
+        unsafe { self.queue.push_pointing(entry) };
+    }
+
+    fn is_behind(&mut self) -> bool {
+        !self.attempts.is_empty()
     }
 
     fn shutdown(&mut self, key: ConnectionKey, how: Shutdown) {

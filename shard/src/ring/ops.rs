@@ -76,6 +76,10 @@ pub(super) enum Operation {
     TimeoutUpdate = 10,
     /// A connect.
     Connect = 11,
+    /// The watch over the shard's eventfd, which ordinary threads signal.
+    Bell = 12,
+    /// A send that leaves at once or not at all; the auxiliary number names the payload.
+    SendNow = 13,
 }
 
 impl Operation {
@@ -92,6 +96,8 @@ impl Operation {
             9 => Self::Timeout,
             10 => Self::TimeoutUpdate,
             11 => Self::Connect,
+            12 => Self::Bell,
+            13 => Self::SendNow,
             _ => return None,
         })
     }
@@ -243,6 +249,15 @@ pub(super) fn message(door: RawFd, shard: ShardId) -> Plain {
     Plain::new(entry, Tag::ring(Operation::Message, u32::from(shard)))
 }
 
+/// Completes at each signal of an eventfd, until ended. Nobody reads it: the poll is edge-triggered (IORING_POLL_ADD_MULTI of
+/// io_uring_enter(2)), so each signal counts once, also where the counter is not zero.
+pub(super) fn bell(eventfd: RawFd) -> Plain {
+    let entry = opcode::PollAdd::new(Fd(eventfd), libc::POLLIN as u32)
+        .multi(true)
+        .build();
+    Plain::new(entry, Tag::ring(Operation::Bell, 0))
+}
+
 /// Accepts one connection into a free slot. The address and its length stay valid until the completion.
 pub(super) fn accept_once(
     listener: RawFd,
@@ -280,6 +295,23 @@ pub(super) fn send(key: ConnectionKey, payload: &[u8], index: u32) -> Entry {
         .user_data(tag.encode())
 }
 
+/// Sends what leaves at once of a payload, inside the `io_uring_enter` that takes the entry: `MSG_DONTWAIT` makes the kernel neither wait
+/// for room nor hand the operation to a worker thread (`REQ_F_NOWAIT` in io_uring/net.c). So the bytes need not stay valid any longer. It completes only where less
+/// than all has left, which `MSG_WAITALL` makes a failure.
+pub(super) fn send_now(key: ConnectionKey, payload: &[u8], index: u32) -> Entry {
+    let tag = Tag {
+        operation: Operation::SendNow,
+        key,
+        auxiliary: index,
+    };
+    // The caller sends no more than `SEND_NOW_BYTES_MAX` this way.
+    opcode::Send::new(Fixed(key.slot), payload.as_ptr(), payload.len() as u32)
+        .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+        .build()
+        .flags(Flags::SKIP_SUCCESS)
+        .user_data(tag.encode())
+}
+
 /// The tag of the deadline's timer. There is never more than one.
 const TIMEOUT: Tag = Tag::ring(Operation::Timeout, 0);
 
@@ -307,7 +339,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn operations() -> impl Strategy<Value = Operation> {
-        (1_u64..=11).prop_map(|bits| Operation::decode(bits).unwrap())
+        (1_u64..=13).prop_map(|bits| Operation::decode(bits).unwrap())
     }
 
     proptest! {
@@ -328,7 +360,7 @@ mod tests {
                 prop_assert_eq!(tag.encode(), user_data);
             } else {
                 let bits = user_data >> OPERATION_SHIFT;
-                prop_assert!(bits == 0 || bits > 11);
+                prop_assert!(bits == 0 || bits > 13);
             }
         }
     }

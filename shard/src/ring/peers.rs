@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use crate::driver::ShardId;
 
 /// One shard's row.
 struct Peer {
-    /// Signalled by the shard's ring at each completion and by whoever wakes the shard without a ring.
+    /// Signalled by whoever wakes the shard without a ring; the shard's ring polls it.
     /// It outlives the ring, so a wake during a restart ends nowhere bad and is seen by the successor.
     eventfd: Arc<File>,
     /// A descriptor number that names the shard's ring while it runs, and the eventfd while it does not.
@@ -36,10 +36,9 @@ impl Peers {
     pub fn new(shards: ShardId) -> io::Result<Self> {
         let peers = (0..shards)
             .map(|_| {
-                // Blocking: a read of it through io_uring must wait, and one that is set to
-                // non-blocking would answer EAGAIN instead.
+                // Not blocking: whoever signals it must not wait, however full its counter is.
                 // SAFETY: the call takes no memory.
-                let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+                let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
                 if raw < 0 {
                     return Err(io::Error::last_os_error());
                 }
@@ -68,9 +67,8 @@ impl Peers {
             .is_some_and(|peer| peer.up.load(Ordering::Acquire))
     }
 
-    /// Wakes a shard from any thread by signalling its eventfd. Whoever awaits that runs a pass; the
-    /// ring reports no [`Woken`](crate::driver::Completion::Woken) for it. A shard that is down finds the signal when it
-    /// starts. `false` if there is no such shard.
+    /// Wakes a shard from any thread by signalling its eventfd; its ring reports a [`Woken`](crate::driver::Completion::Woken).
+    /// A shard that is down finds the signal when it starts. `false` if there is no such shard.
     pub fn wake_from_thread(&self, shard: ShardId) -> bool {
         // A write fails only when the counter is at its end (2^64 - 2), and then the shard is awake.
         self.peer(shard).is_some_and(|peer| {
@@ -81,13 +79,7 @@ impl Peers {
         })
     }
 
-    /// The shard's eventfd, for reading.
-    #[must_use]
-    pub fn eventfd(&self, shard: ShardId) -> Option<BorrowedFd<'_>> {
-        self.peer(shard).map(|peer| peer.eventfd.as_fd())
-    }
-
-    /// The same, for whoever keeps it.
+    /// The shard's eventfd.
     pub(super) fn eventfd_shared(&self, shard: ShardId) -> Option<Arc<File>> {
         self.peer(shard).map(|peer| Arc::clone(&peer.eventfd))
     }

@@ -120,17 +120,21 @@ impl Queue {
         Ok(())
     }
 
-    /// As [`Queue::enter`], but waits for a completion if there is none yet, `timeout` at the most.
+    /// As [`Queue::enter`], but waits for a completion if there is none yet and nothing is left to do, `timeout` at the most where there is one.
     ///
     /// # Errors
     /// The ring is unusable.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), FatalError> {
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Result<(), FatalError> {
         self.enter()?;
-        if !self.ring.completion().is_empty() {
+        if self.cut_short || !self.ring.completion().is_empty() {
             return Ok(());
         }
-        let time = Timespec::from(timeout);
-        let arguments = SubmitArgs::new().timespec(&time);
+        let time = timeout.map(Timespec::from);
+        let arguments = SubmitArgs::new();
+        let arguments = match &time {
+            Some(time) => arguments.timespec(time),
+            None => arguments,
+        };
         self.counters.enters += 1;
         self.submission += 1;
         match self.ring.submitter().submit_with_args(1, &arguments) {
@@ -170,11 +174,6 @@ impl Queue {
     /// Whether entries wait for a submission.
     pub(super) fn is_pending(&mut self) -> bool {
         !self.backlog.is_empty() || self.pending().entries > 0
-    }
-
-    /// Whether the last [`Queue::enter`] gave up before all was done. The kernel signals no eventfd for what is left.
-    pub(super) const fn is_cut_short(&self) -> bool {
-        self.cut_short
     }
 
     fn backlog_drain(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use io_uring::IoUring;
@@ -73,7 +73,7 @@ fn ask_receives_bounded() -> bool {
     bounded
 }
 
-/// Registers the table of direct descriptors, the eventfd and the buffers.
+/// Registers the table of direct descriptors and the buffers.
 ///
 /// # Errors
 /// [`FatalError::RingSetup`] with what the operator can do.
@@ -83,7 +83,6 @@ fn ask_receives_bounded() -> bool {
 pub(super) unsafe fn register(
     ring: &IoUring,
     table_size: u32,
-    eventfd: BorrowedFd<'_>,
     buffers: &mut BufferRing,
 ) -> Result<(), FatalError> {
     let submitter = ring.submitter();
@@ -94,9 +93,6 @@ pub(super) unsafe fn register(
     submitter
         .register_iowq_max_workers(&mut [0, BLOCKED_WORKERS_MAX])
         .map_err(|source| refused("bounding the kernel's worker threads", source))?;
-    submitter
-        .register_eventfd(eventfd.as_raw_fd())
-        .map_err(|source| refused("registering the eventfd", source))?;
     // SAFETY: the caller promises it.
     unsafe { buffers.register(ring) }
         .map_err(|source| refused("registering the buffer ring", source))

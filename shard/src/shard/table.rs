@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::compression::{Compression, Outgoing, Windows};
-use crate::connection::{Connection, Connections, Flags, Settling, Stash, State};
+use crate::connection::{Connection, Connections, Flags, SentNow, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::hub::event::Message;
 use crate::limits::Limits;
@@ -29,6 +29,7 @@ pub(super) struct Table {
     unread_bytes_max: usize,
     /// See [`Settling::behind`].
     behind: Option<(u64, u64)>,
+    sent_now: SentNow,
     /// To be settled at the end of the pass.
     dirty: Vec<ConnectionKey>,
     /// Too slow for what they are sent; closed when the event at hand has reached everybody.
@@ -63,6 +64,7 @@ impl Table {
             },
             behind: (limits.messages_per_second_max > 0)
                 .then_some((limits.messages_per_pass_max, limits.messages_burst_max)),
+            sent_now: SentNow::default(),
             dirty: Vec::new(),
             too_slow: Vec::new(),
             stats,
@@ -142,10 +144,12 @@ impl Table {
             return;
         }
         let payload = payload(&mut self.windows, connection.session.agreement());
-        let outbox = self.outboxes.ensure(&mut connection.outbox);
-        outbox.push(payload, origin);
+        let outbox = self.outboxes.push(&mut connection.outbox, payload, origin);
         self.stats.deliveries_sent.add(1);
-        if outbox.is_over(&self.outbox_limits) {
+        // One payload alone is never too much.
+        if let Some(outbox) = outbox
+            && outbox.is_over(&self.outbox_limits)
+        {
             if self.slow_consumer == SlowConsumer::DropOldest {
                 self.stats
                     .dropped_oldest
@@ -255,10 +259,12 @@ impl Table {
 
     /// Forgets what waits for a connection.
     pub(super) fn clear_waiting(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.connections.find(key)
-            && let Some(outbox) = self.outboxes.find(connection.outbox)
-        {
-            outbox.clear_waiting();
+        let Some(connection) = self.connections.find(key) else {
+            return;
+        };
+        match self.outboxes.find(connection.outbox) {
+            Some(outbox) => outbox.clear_waiting(),
+            None => self.outboxes.release(&mut connection.outbox),
         }
     }
 
@@ -275,6 +281,26 @@ impl Table {
             .find(connection.outbox)
             .and_then(|outbox| outbox.sent(bytes));
         rest.filter(|_| connection.state != State::Terminating)
+    }
+
+    /// Not all of what was to leave at once has left; answers the rest, which is to be sent as there is room for it.
+    pub(super) fn unsent(&mut self, key: ConnectionKey, rest: Bytes) -> Option<Bytes> {
+        let connection = self.connections.find(key)?;
+        self.sent_now.bytes -= rest.len() as u64;
+        if matches!(connection.state, State::Terminating | State::Closed) {
+            return None;
+        }
+        connection.flags.insert(Flags::SENDING);
+        let outbox = self.outboxes.ensure(&mut connection.outbox);
+        outbox.put_in_flight(rest.clone());
+        Some(rest)
+    }
+
+    /// Counts what left at once in the last pass, now that it is known what did not.
+    pub(super) fn count_sent_now(&mut self) {
+        let SentNow { sends, bytes } = std::mem::take(&mut self.sent_now);
+        self.stats.sends.add(sends);
+        self.stats.bytes_sent.add(bytes);
     }
 
     /// Connections with output waiting or in flight.
@@ -298,10 +324,14 @@ impl Table {
             outboxes,
             outbox_limits,
             dirty,
+            sent_now,
             stats,
             ..
         } = self;
         let busy = !dirty.is_empty();
+        if driver.is_behind() {
+            return busy;
+        }
         for key in dirty.drain(..) {
             let Some(connection) = connections.find(key) else {
                 continue;
@@ -310,6 +340,7 @@ impl Table {
             let settling = Settling {
                 outboxes,
                 outbox_limits,
+                sent_now,
                 unread_bytes_max: self.unread_bytes_max,
                 behind: self.behind,
             };

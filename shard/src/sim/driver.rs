@@ -144,6 +144,14 @@ impl Driver for SimDriver {
         self.ledger.borrow_mut().send(key, payload);
     }
 
+    fn send_now(&mut self, key: ConnectionKey, payload: Bytes) {
+        self.ledger.borrow_mut().send_now(key, payload);
+    }
+
+    fn is_behind(&mut self) -> bool {
+        self.ledger.borrow().is_behind()
+    }
+
     fn shutdown(&mut self, key: ConnectionKey, how: Shutdown) {
         self.ledger.borrow_mut().shutdown(key, how);
     }
@@ -195,6 +203,7 @@ enum Lane {
     /// At most so many pieces in this poll.
     Receive(Slot, u64),
     Send(Slot),
+    Unsent(Slot),
     Shutdown(Slot),
     Close(Slot),
     Woken,
@@ -217,10 +226,19 @@ struct Poll<'a> {
 impl Poll<'_> {
     /// Carries out what was queued, in its order: a shutdown comes after the send before it.
     fn submit(&mut self) {
-        while let Some(queued) = self.ledger.queued.pop_front() {
+        let mut left = usize::MAX;
+        let cut_short_per_mille = self.faults.cut_short_per_mille;
+        if cut_short_per_mille > 0 && self.ledger.random.chance(cut_short_per_mille) {
+            left = self.ledger.random.index(self.ledger.queued.len() + 1);
+        }
+        while left > 0
+            && let Some(queued) = self.ledger.queued.pop_front()
+        {
+            left -= 1;
             let due = self.due();
             match queued {
                 Queued::Send(slot) => self.send_on(slot),
+                Queued::SendNow(slot) => self.send_now(slot),
                 Queued::Shutdown(slot, how) => {
                     let random = &mut self.ledger.random;
                     let connection = in_use(&mut self.ledger.connections, slot);
@@ -246,6 +264,8 @@ impl Poll<'_> {
                 }
             }
         }
+        self.ledger.is_behind = !self.ledger.queued.is_empty();
+        self.world.struck.cut_short_polls += u64::from(self.ledger.is_behind);
     }
 
     /// Reports what has completed, each time the next of a random lane.
@@ -269,6 +289,10 @@ impl Poll<'_> {
     fn lanes(&mut self) -> Vec<Lane> {
         let mut lanes = Vec::new();
         for (&slot, connection) in &self.ledger.connections {
+            // The caller counts on hearing of it in the poll that tried it.
+            if matches!(connection.send, Send::Unsent { .. }) {
+                lanes.push(Lane::Unsent(slot));
+            }
             if self.ledger.random.chance(self.faults.delay_per_mille) {
                 self.world.struck.late_completions += u64::from(!connection.is_quiet());
                 continue;
@@ -277,7 +301,7 @@ impl Poll<'_> {
                 let pieces_max = 1 + self.ledger.random.below(8);
                 lanes.push(Lane::Receive(slot, pieces_max));
             }
-            if !matches!(connection.send, Send::Idle) {
+            if matches!(connection.send, Send::InFlight { .. } | Send::Ended { .. }) {
                 lanes.push(Lane::Send(slot));
             }
             if !connection.shutdowns.is_empty() {
@@ -310,6 +334,7 @@ impl Poll<'_> {
             Lane::Accept => self.accept_step(),
             Lane::Receive(slot, pieces_max) => self.receive_step(slot, pieces_max),
             Lane::Send(slot) => self.send_step(slot),
+            Lane::Unsent(slot) => self.unsent_step(slot),
             Lane::Shutdown(slot) => self.shutdown_step(slot),
             Lane::Close(slot) => self.close_step(slot),
             Lane::Woken => {
@@ -503,6 +528,47 @@ impl Poll<'_> {
         };
         drop(link);
         connection.send = Send::Ended { result, due };
+    }
+
+    /// Moves what leaves at once of a send.
+    fn send_now(&mut self, slot: Slot) {
+        let connection = in_use(&mut self.ledger.connections, slot);
+        let Send::AtOnce { payload } = std::mem::replace(&mut connection.send, Send::Idle) else {
+            return;
+        };
+        connection.send = Send::InFlight {
+            payload: payload.clone(),
+            sent: 0,
+        };
+        self.send_on(slot);
+        let connection = in_use(&mut self.ledger.connections, slot);
+        let (sent, error) = match connection.send {
+            Send::InFlight { sent, .. } => (sent, None),
+            Send::Ended {
+                result: Ok(sent), ..
+            } => (sent, None),
+            Send::Ended {
+                result: Err(error), ..
+            } => (0, Some(error)),
+            _ => (0, None),
+        };
+        connection.send = match payload.slice(sent..) {
+            rest if rest.is_empty() => Send::Idle,
+            rest => {
+                self.world.struck.unfinished_sends += 1;
+                Send::Unsent { rest, error }
+            }
+        };
+    }
+
+    fn unsent_step(&mut self, slot: Slot) -> Option<Lane> {
+        let connection = in_use(&mut self.ledger.connections, slot);
+        let key = key(slot, connection);
+        if let Send::Unsent { rest, error } = std::mem::replace(&mut connection.send, Send::Idle) {
+            self.completions
+                .push(Completion::Unsent { key, rest, error });
+        }
+        None
     }
 
     fn send_step(&mut self, slot: Slot) -> Option<Lane> {

@@ -21,6 +21,8 @@ pub struct Faults {
     pub reset_per_mille: u16,
     /// A reset loses bytes that were under way.
     pub loss_per_mille: u16,
+    /// A poll leaves off in the middle of what was queued, as a kernel that is short of memory does; the rest goes with the next.
+    pub cut_short_per_mille: u16,
     /// A connection rests for a poll, or a completion is reported later than it could be.
     pub delay_per_mille: u16,
     /// How many polls late a completion is at most. At least 1.
@@ -47,6 +49,7 @@ impl Faults {
             send_error_per_mille: 0,
             reset_per_mille: 0,
             loss_per_mille: 0,
+            cut_short_per_mille: 0,
             delay_per_mille: 0,
             delay_polls_max: 1,
             accept_error_per_mille: 0,
@@ -78,6 +81,7 @@ impl Faults {
             delay_polls_max: 1,
             accept_error_per_mille: rate(200),
             queue_full_per_mille: rate(100),
+            cut_short_per_mille: rate(100),
             ..Self::none()
         };
         faults.delay_polls_max = random.between(1, 8) as u64;
@@ -115,12 +119,14 @@ pub struct Struck {
     pub(super) accept_errors: u64,
     pub(super) full_tables: u64,
     pub(super) full_queues: u64,
+    pub(super) cut_short_polls: u64,
+    pub(super) unfinished_sends: u64,
 }
 
 impl Struck {
     /// All of it, by name.
     #[must_use]
-    pub const fn readings(&self) -> [(&'static str, u64); 13] {
+    pub const fn readings(&self) -> [(&'static str, u64); 15] {
         [
             ("split receives", self.split_receives),
             ("ended receives", self.ended_receives),
@@ -135,6 +141,8 @@ impl Struck {
             ("accept errors", self.accept_errors),
             ("full tables", self.full_tables),
             ("full completion queues", self.full_queues),
+            ("polls cut short", self.cut_short_polls),
+            ("sends that did not leave at once", self.unfinished_sends),
         ]
     }
 }

@@ -26,8 +26,10 @@ pub struct Held {
     pub buffers: usize,
     /// Slots that hold a connection.
     pub slots: usize,
-    /// Sends that were not answered yet.
+    /// Sends that were not answered yet, but for those that leave at once.
     pub sends: usize,
+    /// The last poll has left something undone.
+    pub is_behind: bool,
 }
 
 /// A multishot operation.
@@ -47,6 +49,15 @@ pub(super) enum Send {
     InFlight {
         payload: Bytes,
         sent: usize,
+    },
+    /// Leaves at once, as far as it does, when it is submitted.
+    AtOnce {
+        payload: Bytes,
+    },
+    /// Did not leave at once as a whole; reported at the same poll.
+    Unsent {
+        rest: Bytes,
+        error: Option<i32>,
     },
     /// Ended; reported at the poll of this number or later.
     Ended {
@@ -102,7 +113,7 @@ impl Connection {
         let send = match self.send {
             Send::Idle => true,
             Send::InFlight { .. } => !link.server_writable(),
-            Send::Ended { .. } => false,
+            Send::AtOnce { .. } | Send::Unsent { .. } | Send::Ended { .. } => false,
         };
         receive && send && self.shutdowns.is_empty() && self.close.is_none()
     }
@@ -112,6 +123,7 @@ impl Connection {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Queued {
     Send(Slot),
+    SendNow(Slot),
     Shutdown(Slot, Shutdown),
     Close(Slot),
     Wake(ShardId),
@@ -131,6 +143,8 @@ pub(super) struct Ledger {
     sends: usize,
     pub(super) free_slots: BTreeSet<Slot>,
     pub(super) queued: VecDeque<Queued>,
+    /// The last poll has not submitted all of it.
+    pub(super) is_behind: bool,
     pub(super) free_buffers: VecDeque<BufferId>,
     /// Bytes in each buffer that is lent.
     lent_buffers: BTreeMap<BufferId, usize>,
@@ -153,6 +167,7 @@ impl Ledger {
             sends: 0,
             free_slots: (0..setup.slots).collect(),
             queued: VecDeque::new(),
+            is_behind: false,
             free_buffers: (0..setup.buffers).collect(),
             lent_buffers: BTreeMap::new(),
             deadline_us: None,
@@ -181,11 +196,17 @@ impl Ledger {
             buffers: self.lent_buffers.len(),
             slots: self.connections.len(),
             sends: self.sends,
+            is_behind: self.is_behind(),
         }
     }
 
     pub(super) fn send_answered(&mut self) {
         self.sends -= 1;
+    }
+
+    /// Whether the last poll has left something undone. Then what was queued before it still is.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Whether the next poll reports nothing unless a client acts, time passes or a wake arrives.
@@ -287,6 +308,22 @@ impl Ledger {
     }
 
     pub(super) fn send(&mut self, key: ConnectionKey, payload: Bytes) {
+        self.send_check(key, &payload);
+        self.connection(key, "send").send = Send::InFlight { payload, sent: 0 };
+        self.sends += 1;
+        self.queued.push_back(Queued::Send(key.slot));
+    }
+
+    pub(super) fn send_now(&mut self, key: ConnectionKey, payload: Bytes) {
+        if self.is_behind {
+            self.violated(format!("send_now on {key:?} while the driver is behind"));
+        }
+        self.send_check(key, &payload);
+        self.connection(key, "send_now").send = Send::AtOnce { payload };
+        self.queued.push_back(Queued::SendNow(key.slot));
+    }
+
+    fn send_check(&mut self, key: ConnectionKey, payload: &Bytes) {
         let connection = self.connection(key, "send");
         if !matches!(connection.send, Send::Idle) {
             self.violated(format!("send on {key:?} while another one is in flight"));
@@ -294,9 +331,6 @@ impl Ledger {
         if payload.is_empty() {
             self.violated(format!("send of nothing on {key:?}"));
         }
-        self.connection(key, "send").send = Send::InFlight { payload, sent: 0 };
-        self.sends += 1;
-        self.queued.push_back(Queued::Send(key.slot));
     }
 
     pub(super) fn shutdown(&mut self, key: ConnectionKey, how: Shutdown) {

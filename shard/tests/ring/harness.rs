@@ -1,10 +1,8 @@
 //! A driver, its address, and the patience to wait for what it reports.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -122,7 +120,7 @@ impl Harness {
     /// One pass that waits for `timeout` at the most.
     pub(crate) fn pass(&mut self, timeout: Duration) {
         let mut completions = Vec::new();
-        self.driver.wait(&mut completions, timeout).unwrap();
+        self.driver.wait(&mut completions, Some(timeout)).unwrap();
         self.reported.extend(completions);
     }
 
@@ -302,24 +300,4 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length)
         .map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect()
-}
-
-/// Whether a descriptor becomes readable within `timeout`.
-pub(crate) fn is_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> bool {
-    let mut poll = libc::pollfd {
-        fd: descriptor.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one live structure is passed, and its count is one.
-    let ready = unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as i32) };
-    ready == 1
-}
-
-/// Reads an eventfd that is readable, which resets it.
-pub(crate) fn eventfd_reset(descriptor: BorrowedFd<'_>) -> u64 {
-    let mut count = [0; 8];
-    let mut eventfd = File::from(descriptor.try_clone_to_owned().unwrap());
-    eventfd.read_exact(&mut count).unwrap();
-    u64::from_ne_bytes(count)
 }

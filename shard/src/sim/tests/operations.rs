@@ -70,6 +70,53 @@ fn a_send_waits_for_room_and_goes_on_as_the_client_reads() {
 }
 
 #[test]
+fn what_does_not_leave_at_once_is_given_back() {
+    let (network, mut driver, client) = connected(10, SimSetup::default());
+    driver.send_now(KEY, Bytes::from_static(b"0123"));
+    assert_eq!(poll(&mut driver), [], "all has left");
+    network.assert_quiescent(1);
+    driver.send_now(KEY, Bytes::from_static(b"456789abc"));
+    let rest = Bytes::from_static(b"abc");
+    let unsent = |rest| Completion::Unsent {
+        key: KEY,
+        rest,
+        error: None,
+    };
+    assert_eq!(poll(&mut driver), [unsent(rest.clone())]);
+    driver.send_now(KEY, rest.clone());
+    assert_eq!(poll(&mut driver), [unsent(rest)], "there is no room at all");
+    assert_eq!(client.read(100), b"0123456789");
+    client.reset();
+    driver.send_now(KEY, Bytes::from_static(b"x"));
+    let completions = poll(&mut driver);
+    assert!(
+        matches!(completions[..], [Completion::Unsent { error: Some(_), .. }]),
+        "{completions:?}"
+    );
+}
+
+#[test]
+fn what_is_tried_after_a_poll_that_was_cut_short_waits() {
+    let (network, mut driver, client) = connected(1000, SimSetup::default());
+    network.set_faults(Faults {
+        cut_short_per_mille: 1000,
+        ..Faults::none()
+    });
+    let mut behind = 0;
+    for round in 0..100_u8 {
+        driver.send_now(KEY, Bytes::from(vec![round; 3]));
+        while {
+            assert_eq!(poll(&mut driver), []);
+            driver.is_behind()
+        } {
+            behind += 1;
+        }
+        assert_eq!(client.read(100), [round; 3]);
+    }
+    assert!(behind > 10, "{behind}");
+}
+
+#[test]
 fn shutdown_completes_what_is_in_flight() {
     for partly in [false, true] {
         let (network, mut driver, client) = connected(10, SimSetup::default());
