@@ -40,6 +40,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether a connection goes to the shard on the core that it came in on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// Where the card's interrupts are spread over exactly the cores of the shards.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: the kernel chooses a shard by a hash of the addresses.
+    Off,
+}
+
 /// Everything that the engine is told before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -49,6 +61,10 @@ pub struct Config {
     pub shards: usize,
     /// Cores of the shards, in turn: shard `i` runs on `cores[i % cores.len()]`. Never empty.
     pub cores: Vec<usize>,
+    /// Whether shards may take second hardware threads of physical cores, where nobody names the cores.
+    pub smt: bool,
+    /// Which shard gets a connection.
+    pub steering: Steering,
     /// The bounds of a shard and of its connections.
     pub limits: Limits,
     /// What happens to a consumer whose outbox is full.
@@ -82,10 +98,13 @@ impl Config {
     /// The defaults on the cores given.
     #[must_use]
     pub fn for_topology(topology: &Topology) -> Self {
+        let cores = topology.shard_cores(None, false);
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
-            shards: topology.shards_default(),
-            cores: topology.physical().to_vec(),
+            shards: topology.shards_default(&cores),
+            cores,
+            smt: false,
+            steering: Steering::default(),
             limits: Limits::default(),
             slow_consumer: SlowConsumer::default(),
             compression: Compression::default(),
@@ -290,8 +309,17 @@ impl EffectiveConfig {
 
     /// What only the whole configuration can decide: defaults that follow from other values, and contradictions.
     fn finish(mut self, topology: &Topology) -> Result<Self, ConfigError> {
-        if self.sources.contains_key("cores") && !self.sources.contains_key("shards") {
-            self.config.shards = self.config.cores.len();
+        let config = &mut self.config;
+        let is_set = |name: &str| self.sources.contains_key(name);
+        if !is_set("cores") {
+            let interface = topology.interface(config.listen.ip());
+            config.cores = topology.shard_cores(interface, config.smt);
+        }
+        if !is_set("shards") {
+            config.shards = match is_set("cores") {
+                true => config.cores.len(),
+                false => topology.shards_default(&config.cores),
+            };
         }
         topology
             .check(&self.config.cores)

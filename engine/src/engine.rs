@@ -15,15 +15,15 @@ use shardcast_shard::error::FatalError;
 use shardcast_shard::hub::{Name, Target};
 use shardcast_shard::mailbox::{Full, Mesh};
 use shardcast_shard::post::ShardControl;
-use shardcast_shard::ring::{Capabilities, Peers, bound_address, listen};
+use shardcast_shard::ring::{Capabilities, Peers, bound_address, listen, steer_by_core};
 use shardcast_shard::shard::{Control, StopPlan};
 use shardcast_shard::stats::ShardStats;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Steering};
 use crate::memory;
 use crate::preflight::{Host, Preflight, Severity, raise_descriptor_limit};
 use crate::supervisor::{Shared, Supervisor, seed};
-use crate::topology::{Topology, core_of_shard};
+use crate::topology::{self, Topology, core_of_shard};
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +106,17 @@ impl Engine {
         app: impl Fn(ShardId) -> A + Send + Sync + 'static,
     ) -> Result<Running, EngineError> {
         let config = self.config;
-        config.check(&Topology::detect())?;
+        let topology = Topology::detect();
+        config.check(&topology)?;
         let preflight = preflight(&config)?;
         let (address, listeners) = listen_all(&config)?;
+        let cores: Vec<usize> = (0..config.shards)
+            .filter_map(|shard| core_of_shard(&config.cores, shard))
+            .collect();
+        if is_steered(&config, &topology) {
+            steer(&listeners, &cores);
+        }
+        let control_cores = topology.control_cores(&cores);
         let stopping = Arc::new(AtomicBool::new(false));
         let shards = config.shards as u16;
         let limits = Arc::new(config.limits.clone());
@@ -130,9 +138,8 @@ impl Engine {
             mesh,
             peers: Arc::clone(&peers),
             admission: Arc::clone(&admission),
-            cores: (0..config.shards)
-                .filter_map(|shard| core_of_shard(&config.cores, shard))
-                .collect(),
+            cores,
+            control_cores: control_cores.clone(),
             listeners: listeners.iter().map(Arc::clone).collect(),
             stats: stats.clone(),
             stopping: Arc::clone(&stopping),
@@ -142,6 +149,7 @@ impl Engine {
         Ok(Running {
             config,
             preflight,
+            control_cores,
             address,
             handle,
             listeners,
@@ -169,6 +177,28 @@ fn preflight(config: &Config) -> Result<Preflight, EngineError> {
     Ok(preflight)
 }
 
+/// Whether connections go to the shard on the core that they come in on.
+fn is_steered(config: &Config, topology: &Topology) -> bool {
+    match config.steering {
+        Steering::On => true,
+        Steering::Off => false,
+        Steering::Auto => topology
+            .interface(config.listen.ip())
+            .is_some_and(|interface| interface.is_spread_over(&config.cores)),
+    }
+}
+
+/// The hash of the kernel serves as well where it cannot be done.
+fn steer(listeners: &[Arc<OwnedFd>], cores: &[usize]) {
+    let Some(first) = listeners.first() else {
+        return;
+    };
+    match steer_by_core(first, cores) {
+        Ok(()) => tracing::info!("connections go to the shard on the core that they come in on"),
+        Err(error) => tracing::warn!(%error, "connections cannot be steered to cores; a hash spreads them over the shards"),
+    }
+}
+
 /// One listener a shard, all on the same port.
 fn listen_all(config: &Config) -> Result<(SocketAddr, Vec<Arc<OwnedFd>>), EngineError> {
     let mut address = config.listen;
@@ -192,6 +222,7 @@ fn listen_all(config: &Config) -> Result<(SocketAddr, Vec<Arc<OwnedFd>>), Engine
 pub struct Running {
     config: Config,
     preflight: Preflight,
+    control_cores: Vec<usize>,
     address: SocketAddr,
     handle: Handle,
     listeners: Vec<Arc<OwnedFd>>,
@@ -274,6 +305,11 @@ impl Running {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Moves the calling thread off the cores of the shards, where there are others: for threads that serve the engine without being in a hurry.
+    pub fn leave_shard_cores(&self) {
+        topology::move_to(&self.control_cores);
     }
 
     /// The counters of each shard.

@@ -58,6 +58,7 @@ fn is_on(variable: &str) -> bool {
 /// # Errors
 /// Signals cannot be waited for.
 pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, ServeError> {
+    running.leave_shard_cores();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

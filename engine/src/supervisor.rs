@@ -27,6 +27,8 @@ use shardcast_shard::ring::{Peers, RingDriver, RingOptions};
 use shardcast_shard::shard::{Control, Shard, ShardOptions, StopPlan};
 use shardcast_shard::stats::ShardStats;
 
+use crate::topology;
+
 /// Everything that outlives a shard.
 pub(crate) struct Shared<A> {
     /// Makes the application of a shard.
@@ -43,6 +45,8 @@ pub(crate) struct Shared<A> {
     pub(crate) admission: Arc<Admission>,
     /// One of each of these a shard.
     pub(crate) cores: Vec<usize>,
+    /// Where threads run that are no shards.
+    pub(crate) control_cores: Vec<usize>,
     pub(crate) listeners: Vec<Arc<OwnedFd>>,
     pub(crate) stats: Vec<Arc<ShardStats>>,
     /// Shards that end are not started again.
@@ -82,7 +86,10 @@ impl Supervisor {
             let events = events.clone();
             thread::Builder::new()
                 .name("supervisor".to_owned())
-                .spawn(move || watch.run(&events))
+                .spawn(move || {
+                    topology::move_to(&watch.shared.control_cores);
+                    watch.run(&events);
+                })
                 .map_err(|source| thread_error(&source))
         });
         match started {

@@ -1,18 +1,29 @@
-//! Which cores this process may use, and which shard runs on which.
+//! Which cores this process may use, how they lie to each other and to the network, and which shard runs on which.
 
-use std::fmt::Write as _;
+mod cpu_list;
+mod interface;
+
 use std::fs;
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 
-/// Largest core number that a list may name: what Linux can be built for.
-const CORE_MAX: usize = 8191;
+pub use cpu_list::{CpuListError, format_cpu_list, parse_cpu_list};
+pub use interface::Interface;
 
-/// The cores that this process may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One core that this process may use: what the kernel calls a CPU, a hardware thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Core {
+    id: usize,
+    /// No core before it shares its physical core.
+    is_first: bool,
+    node: Option<usize>,
+}
+
+/// The cores that this process may use, and the interfaces that messages come by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
-    allowed: Vec<usize>,
-    physical: Vec<usize>,
+    cores: Vec<Core>,
     parallelism: usize,
+    interfaces: Vec<Interface>,
 }
 
 /// Cores that were asked for and may not be used.
@@ -37,7 +48,7 @@ pub enum TopologyError {
 }
 
 impl Topology {
-    /// The cores of this process: its affinity, its CPU quota and, where `/sys` tells them, the siblings of each core.
+    /// The cores of this process: its affinity, its CPU quota and, where `/sys` tells them, siblings and NUMA nodes.
     #[must_use]
     pub fn detect() -> Self {
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
@@ -47,15 +58,18 @@ impl Topology {
                 || (0..parallelism).collect(),
                 |cores| cores.iter().map(|core| core.id).collect(),
             );
-        Self::new(allowed, parallelism, |core| {
+        let siblings = |core| {
             fs::read_to_string(format!(
                 "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
             ))
             .ok()
-        })
+        };
+        Self::new(allowed, parallelism, siblings)
+            .with_nodes(nodes())
+            .with_interfaces(Interface::all())
     }
 
-    /// A topology of the `allowed` cores, in ascending order.
+    /// A topology of the `allowed` cores, in ascending order, on one node.
     ///
     /// `parallelism` is how many threads can run at once: below the number of cores where a container has a CPU quota.
     /// `siblings` gives the list of hardware threads that share a physical core with the one named; a core without
@@ -66,38 +80,102 @@ impl Topology {
         parallelism: usize,
         siblings: impl Fn(usize) -> Option<String>,
     ) -> Self {
-        let mut physical: Vec<usize> = Vec::with_capacity(allowed.len());
-        for &core in &allowed {
-            let shared = siblings(core)
-                .and_then(|list| parse_cpu_list(&list).ok())
-                .is_some_and(|threads| threads.iter().any(|thread| physical.contains(thread)));
-            if !shared {
-                physical.push(core);
-            }
+        let mut cores: Vec<Core> = Vec::with_capacity(allowed.len());
+        for id in allowed {
+            let threads = siblings(id).and_then(|list| parse_cpu_list(&list).ok());
+            let is_sibling = |core: &Core| {
+                threads
+                    .as_ref()
+                    .is_some_and(|threads| threads.contains(&core.id))
+            };
+            let is_first = !cores.iter().any(is_sibling);
+            cores.push(Core {
+                id,
+                is_first,
+                node: None,
+            });
         }
         Self {
-            allowed,
-            physical,
+            cores,
             parallelism: parallelism.max(1),
+            interfaces: Vec::new(),
         }
+    }
+
+    /// The same with the cores of each NUMA node.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: impl IntoIterator<Item = (usize, Vec<usize>)>) -> Self {
+        for (node, of_node) in nodes {
+            for core in self.cores.iter_mut().filter(|core| of_node.contains(&core.id)) {
+                core.node = Some(node);
+            }
+        }
+        self
+    }
+
+    /// The same with these interfaces.
+    #[must_use]
+    pub fn with_interfaces(mut self, interfaces: Vec<Interface>) -> Self {
+        self.interfaces = interfaces;
+        self
     }
 
     /// Every core that this process may use, hardware threads counted singly.
     #[must_use]
-    pub fn allowed(&self) -> &[usize] {
-        &self.allowed
+    pub fn allowed(&self) -> Vec<usize> {
+        self.cores.iter().map(|core| core.id).collect()
     }
 
-    /// The first allowed hardware thread of each physical core.
+    /// The cores that shards take where nobody names any, the best first: of the interface's NUMA node before those of others, and the first hardware thread of
+    /// each physical core; its siblings, which share its units of execution, only where `smt` is set, and last.
     #[must_use]
-    pub fn physical(&self) -> &[usize] {
-        &self.physical
+    pub fn shard_cores(&self, interface: Option<&Interface>, smt: bool) -> Vec<usize> {
+        let node = interface.and_then(|interface| interface.node);
+        let mut cores: Vec<Core> = self
+            .cores
+            .iter()
+            .copied()
+            .filter(|core| smt || core.is_first)
+            .collect();
+        // Stable: cores that are equally good stay in ascending order.
+        cores.sort_by_key(|core| (!core.is_first, node.is_some() && core.node != node));
+        cores.iter().map(|core| core.id).collect()
     }
 
-    /// Shards when nobody says how many: one for each physical core, and no more than may run at once.
+    /// Where threads run that are no shards: on cores that no shard has, the first threads of physical cores before others. Empty where the shards have all.
     #[must_use]
-    pub fn shards_default(&self) -> usize {
-        self.physical.len().min(self.parallelism).max(1)
+    pub fn control_cores(&self, of_shards: &[usize]) -> Vec<usize> {
+        let free = |core: &&Core| !of_shards.contains(&core.id);
+        let whole: Vec<usize> = self
+            .cores
+            .iter()
+            .filter(free)
+            .filter(|core| core.is_first)
+            .map(|core| core.id)
+            .collect();
+        match whole.is_empty() {
+            true => self.cores.iter().filter(free).map(|core| core.id).collect(),
+            false => whole,
+        }
+    }
+
+    /// The interface by which messages to an address come: none for loopback; for an address that stands for all of them the one of the default route.
+    #[must_use]
+    pub fn interface(&self, address: IpAddr) -> Option<&Interface> {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return None;
+        }
+        self.interfaces.iter().find(|interface| {
+            interface.addresses.contains(&address)
+                || (address.is_unspecified() && interface.has_default_route)
+        })
+    }
+
+    /// Shards when nobody says how many: one for each of these cores, and no more than may run at once.
+    #[must_use]
+    pub fn shards_default(&self, cores: &[usize]) -> usize {
+        cores.len().min(self.parallelism).max(1)
     }
 
     /// Checks that all of `cores` may be used.
@@ -105,14 +183,14 @@ impl Topology {
     /// # Errors
     /// There is none, or some are not allowed.
     pub fn check(&self, cores: &[usize]) -> Result<(), TopologyError> {
-        let allowed = || format_cpu_list(&self.allowed);
+        let allowed = || format_cpu_list(&self.allowed());
         if cores.is_empty() {
             return Err(TopologyError::Empty { allowed: allowed() });
         }
         let denied: Vec<usize> = cores
             .iter()
             .copied()
-            .filter(|core| !self.allowed.contains(core))
+            .filter(|id| !self.cores.iter().any(|core| core.id == *id))
             .collect();
         if denied.is_empty() {
             return Ok(());
@@ -124,6 +202,35 @@ impl Topology {
     }
 }
 
+/// Has the calling thread, and those that it starts, run on these cores only; none leaves it where it is.
+pub(crate) fn move_to(cores: &[usize]) {
+    if cores.is_empty() {
+        return;
+    }
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores.iter().filter(|core| **core < rustix::thread::CpuSet::MAX_CPU) {
+        set.set(*core);
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::debug!(%error, ?cores, "a thread could not leave the cores of the shards");
+    }
+}
+
+/// The NUMA nodes with their cores; none where the kernel knows none.
+fn nodes() -> Vec<(usize, Vec<usize>)> {
+    let Ok(entries) = fs::read_dir("/sys/devices/system/node") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let node = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
+            let list = fs::read_to_string(entry.path().join("cpulist")).ok()?;
+            Some((node, parse_cpu_list(&list).ok()?))
+        })
+        .collect()
+}
+
 /// The core of the shard with this index: the cores in turn, again from the first when there are more shards than cores.
 ///
 /// `None` where `cores` is empty.
@@ -132,139 +239,37 @@ pub fn core_of_shard(cores: &[usize], shard: usize) -> Option<usize> {
     cores.get(shard.checked_rem(cores.len())?).copied()
 }
 
-/// Why a list of cores cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CpuListError {
-    /// A part is neither a core nor a range of cores.
-    #[error("`{0}` is neither a core nor a range of cores")]
-    Part(String),
-    /// A range runs backwards.
-    #[error("the range {0}-{1} runs backwards")]
-    Backwards(usize, usize),
-    /// A core number is larger than Linux can be built for.
-    #[error("there is no core {0}")]
-    TooLarge(usize),
-    /// A core is named more than once.
-    #[error("core {0} is named twice")]
-    Twice(usize),
-}
-
-/// Reads a list of cores as the kernel and `taskset -c` write it, for example `0-3,8`. The order is kept.
-///
-/// # Errors
-/// A part is not a core or a range, or a core is named twice.
-pub fn parse_cpu_list(list: &str) -> Result<Vec<usize>, CpuListError> {
-    let mut cores = Vec::new();
-    for part in list.trim().split(',') {
-        for core in parse_range(part.trim())? {
-            if cores.contains(&core) {
-                return Err(CpuListError::Twice(core));
-            }
-            cores.push(core);
-        }
-    }
-    Ok(cores)
-}
-
-/// Reads `3` or `0-3`.
-fn parse_range(part: &str) -> Result<RangeInclusive<usize>, CpuListError> {
-    let core = |text: &str| {
-        text.trim()
-            .parse::<usize>()
-            .map_err(|_| CpuListError::Part(part.to_owned()))
-    };
-    let (first, last) = match part.split_once('-') {
-        Some((first, last)) => (core(first)?, core(last)?),
-        None => (core(part)?, core(part)?),
-    };
-    if last > CORE_MAX {
-        return Err(CpuListError::TooLarge(last));
-    }
-    if first > last {
-        return Err(CpuListError::Backwards(first, last));
-    }
-    Ok(first..=last)
-}
-
-/// Writes a list of cores the way [`parse_cpu_list`] reads it, with ranges for runs of neighbours.
-#[must_use]
-pub fn format_cpu_list(cores: &[usize]) -> String {
-    let mut list = String::new();
-    for run in cores.chunk_by(|core, next| core + 1 == *next) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            continue;
-        };
-        if !list.is_empty() {
-            list.push(',');
-        }
-        // Writing into a String cannot fail.
-        let _ = match last - first {
-            0 => write!(list, "{first}"),
-            _ => write!(list, "{first}-{last}"),
-        };
-    }
-    list
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn lists_of_cores() {
-        let cases: &[(&str, Result<&[usize], CpuListError>)] = &[
-            ("0", Ok(&[0])),
-            ("0\n", Ok(&[0])),
-            ("0-3,8", Ok(&[0, 1, 2, 3, 8])),
-            (" 0 - 1 , 4 ", Ok(&[0, 1, 4])),
-            ("8,0-1", Ok(&[8, 0, 1])),
-            ("5-5", Ok(&[5])),
-            ("8191", Ok(&[8191])),
-            ("", Err(CpuListError::Part(String::new()))),
-            ("0,", Err(CpuListError::Part(String::new()))),
-            ("-1", Err(CpuListError::Part("-1".to_owned()))),
-            ("0-", Err(CpuListError::Part("0-".to_owned()))),
-            ("a", Err(CpuListError::Part("a".to_owned()))),
-            ("1-2-3", Err(CpuListError::Part("1-2-3".to_owned()))),
-            ("3-1", Err(CpuListError::Backwards(3, 1))),
-            ("0-2,1", Err(CpuListError::Twice(1))),
-            ("0-4000000000", Err(CpuListError::TooLarge(4_000_000_000))),
-        ];
-        for (list, expected) in cases {
-            let expected = expected.clone().map(<[usize]>::to_vec);
-            assert_eq!(parse_cpu_list(list), expected, "{list:?}");
-        }
-    }
+    type Siblings = fn(usize) -> Option<String>;
+    const ADJACENT: Siblings = |core| Some(format!("{}-{}\n", core & !1, core | 1));
 
-    #[test]
-    fn a_list_is_written_as_it_is_read() {
-        let cases: &[(&[usize], &str)] = &[
-            (&[], ""),
-            (&[0], "0"),
-            (&[0, 1], "0-1"),
-            (&[0, 1, 2, 3, 8], "0-3,8"),
-            (&[8, 0, 1], "8,0-1"),
-            (&[2, 1, 0], "2,1,0"),
-        ];
-        for (cores, list) in cases {
-            assert_eq!(format_cpu_list(cores), *list);
-            if !cores.is_empty() {
-                assert_eq!(parse_cpu_list(list).unwrap(), *cores);
-            }
-        }
+    /// Eight cores, pairs of them siblings, four to a node; a card on the second node.
+    fn two_nodes() -> (Topology, Interface) {
+        let card = Interface {
+            name: "eth7".to_owned(),
+            addresses: vec!["10.0.0.5".parse().unwrap()],
+            has_default_route: true,
+            node: Some(1),
+            interrupts: vec![vec![4], vec![6]],
+        };
+        let topology = Topology::new((0..8).collect(), 64, ADJACENT)
+            .with_nodes([(0, vec![0, 1, 2, 3]), (1, vec![4, 5, 6, 7])])
+            .with_interfaces(vec![card.clone()]);
+        (topology, card)
     }
 
     #[test]
     fn one_core_for_each_physical_core() {
         // Cores allowed, siblings in `/sys` (None: unreadable), what is kept.
-        type Siblings = fn(usize) -> Option<String>;
-        let adjacent: Siblings = |core| Some(format!("{}-{}\n", core & !1, core | 1));
         let halves: Siblings = |core| Some(format!("{},{}\n", core % 4, core % 4 + 4));
         let cases: &[(&[usize], Siblings, &[usize])] = &[
-            (&[0, 1, 2, 3], adjacent, &[0, 2]),
-            (&[1, 3], adjacent, &[1, 3]),
-            (&[1, 2, 3], adjacent, &[1, 2]),
+            (&[0, 1, 2, 3], ADJACENT, &[0, 2]),
+            (&[1, 3], ADJACENT, &[1, 3]),
+            (&[1, 2, 3], ADJACENT, &[1, 2]),
             (&[0, 1, 2, 3, 4, 5, 6, 7], halves, &[0, 1, 2, 3]),
             (&[4, 5, 6], halves, &[4, 5, 6]),
             (&[0, 1], |_| None, &[0, 1]),
@@ -272,16 +277,51 @@ mod tests {
         ];
         for (allowed, siblings, physical) in cases {
             let topology = Topology::new(allowed.to_vec(), 64, siblings);
-            assert_eq!(topology.physical(), *physical, "{allowed:?}");
-            assert_eq!(topology.shards_default(), physical.len());
+            let cores = topology.shard_cores(None, false);
+            assert_eq!(cores, *physical, "{allowed:?}");
+            assert_eq!(topology.shards_default(&cores), physical.len());
         }
+    }
+
+    #[test]
+    fn siblings_come_last_and_the_cards_node_first() {
+        let (topology, card) = two_nodes();
+        assert_eq!(topology.shard_cores(None, false), [0, 2, 4, 6]);
+        assert_eq!(topology.shard_cores(Some(&card), false), [4, 6, 0, 2]);
+        assert_eq!(
+            topology.shard_cores(Some(&card), true),
+            [4, 6, 0, 2, 5, 7, 1, 3]
+        );
+        let anywhere = Interface { node: None, ..card };
+        assert_eq!(topology.shard_cores(Some(&anywhere), false), [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn what_is_no_shard_stays_off_their_cores() {
+        let (topology, _) = two_nodes();
+        assert_eq!(topology.control_cores(&[4, 6]), [0, 2]);
+        assert_eq!(topology.control_cores(&[0, 2, 4, 6]), [1, 3, 5, 7]);
+        let all: Vec<usize> = (0..8).collect();
+        assert!(topology.control_cores(&all).is_empty());
+    }
+
+    #[test]
+    fn the_interface_of_an_address() {
+        let (topology, card) = two_nodes();
+        let found = |address: &str| topology.interface(address.parse().unwrap());
+        assert_eq!(found("10.0.0.5"), Some(&card));
+        assert_eq!(found("::ffff:10.0.0.5"), Some(&card));
+        assert_eq!(found("0.0.0.0"), Some(&card), "by the default route");
+        assert_eq!(found("::"), Some(&card));
+        assert_eq!(found("10.0.0.6"), None);
+        assert_eq!(found("127.0.0.1"), None);
     }
 
     #[test]
     fn a_quota_bounds_the_default_number_of_shards() {
         for (parallelism, shards) in [(0, 1), (1, 1), (2, 2), (4, 4), (9, 4)] {
             let topology = Topology::new(vec![0, 1, 2, 3], parallelism, |_| None);
-            assert_eq!(topology.shards_default(), shards);
+            assert_eq!(topology.shards_default(&[0, 1, 2, 3]), shards);
         }
     }
 
@@ -310,7 +350,8 @@ mod tests {
     #[test]
     fn this_process_may_use_a_core() {
         let topology = Topology::detect();
-        assert!(topology.check(topology.physical()).is_ok());
-        assert!(topology.shards_default() >= 1);
+        let cores = topology.shard_cores(None, false);
+        assert!(topology.check(&cores).is_ok());
+        assert!(topology.shards_default(&cores) >= 1);
     }
 }

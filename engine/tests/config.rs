@@ -407,6 +407,8 @@ fn the_toml_form_read_again_gives_the_same_configuration() {
         ("listen", "[::]:8080"),
         ("shards", "6"),
         ("cores", "3,0-1"),
+        ("smt", "on"),
+        ("steering", "off"),
         ("table_size", "20000"),
         ("origins", "https://a.example,http://b.example:8080"),
         ("slow_consumer", "drop_oldest"),

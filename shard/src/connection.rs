@@ -218,6 +218,8 @@ bitflags::bitflags! {
         const PEER_ENDED = 1 << 5;
         /// The kernel has a send of it.
         const SENDING = 1 << 6;
+        /// The receive under way is for a connection that is expected to be silent.
+        const QUIET = 1 << 7;
     }
 }
 
@@ -235,6 +237,8 @@ pub(crate) struct Connection {
     pub(crate) flags: Flags,
     pub(crate) receiving: Receiving,
     pub(crate) shutdowns_submitted: u8,
+    /// Receives since the last heartbeat; see [`Connection::receives_reset`].
+    receives: u8,
     ended: Ended,
 }
 
@@ -251,6 +255,7 @@ impl Default for Connection {
             flags: Flags::empty(),
             receiving: Receiving::No,
             shutdowns_submitted: 0,
+            receives: 0,
             ended: Ended::None,
         }
     }
@@ -265,6 +270,10 @@ pub(crate) struct SentNow {
     pub(crate) sends: u64,
     pub(crate) bytes: u64,
 }
+
+/// Receives in the interval of a heartbeat from which on a connection is received from until further notice, which takes less time and more of the kernel's memory. A
+/// member that does no more than join a room and answer heartbeats stays below.
+const BUSY_RECEIVES: u8 = 4;
 
 /// The most bytes that are sent in the hope that they leave at once. What is longer often does not.
 const SEND_NOW_BYTES_MAX: usize = 64 << 10;
@@ -323,6 +332,25 @@ impl Connection {
         }
     }
 
+    /// Something has been received.
+    pub(crate) fn note_received(&mut self) {
+        self.flags.insert(Flags::ALIVE);
+        self.receives = self.receives.saturating_add(1);
+    }
+
+    /// A heartbeat's interval begins. Whoever was busy in the last one starts from [`BUSY_RECEIVES`], so that it stays busy until an interval has passed
+    /// in which it was not.
+    pub(crate) fn receives_reset(&mut self) {
+        self.receives = match self.receives > BUSY_RECEIVES {
+            true => BUSY_RECEIVES,
+            false => 0,
+        };
+    }
+
+    fn is_busy(&self) -> bool {
+        self.receives >= BUSY_RECEIVES
+    }
+
     /// Asks the driver for the difference between what is wanted and what is under way. Answers whether it stopped reading.
     pub(crate) fn settle<D: Driver>(
         &mut self,
@@ -348,12 +376,19 @@ impl Connection {
         match self.receiving {
             Receiving::No if wanted => {
                 self.receiving = Receiving::Started;
+                self.flags.set(Flags::QUIET, !self.is_busy());
                 match settling.behind {
+                    _ if !self.is_busy() => driver.receive_quietly(key),
                     Some((messages, burst)) if self.allowance.is_behind(messages, burst) => {
                         driver.receive_once(key);
                     }
                     _ => driver.receive_start(key),
                 }
+                false
+            }
+            Receiving::Started if wanted && !self.is_busy() && !self.has(Flags::QUIET) => {
+                self.receiving = Receiving::Stopping;
+                driver.receive_stop(key);
                 false
             }
             Receiving::Started if !wanted => {
@@ -412,8 +447,9 @@ impl Connection {
     /// Whether the shard need not hear of the send's end. It must where more is to happen then: where the connection ends, where it is to be read
     /// again (while more waited than `unread_bytes_max` it was not), and where that end is the only sign of life there is.
     fn may_leave_at_once(&self, payload: &Bytes, settling: &Settling<'_>) -> bool {
+        let is_read = self.receiving == Receiving::Started || self.wants_bytes(settling);
         self.state == State::Open
-            && self.receiving == Receiving::Started
+            && is_read
             && payload.len() <= settling.unread_bytes_max.min(SEND_NOW_BYTES_MAX)
     }
 

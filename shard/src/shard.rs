@@ -364,7 +364,7 @@ impl<A: App> Core<A> {
                 options.compression,
                 Arc::clone(&options.stats),
             ),
-            deadlines: Deadlines::new(&limits),
+            deadlines: Deadlines::new(&limits, options.random_seed),
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
             stats: options.stats,

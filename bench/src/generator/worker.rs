@@ -67,6 +67,8 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     driver: RingDriver,
+    /// Connections of this thread are idle, and are to take as little of the kernel's memory as they can.
+    quiet: bool,
     /// By slot.
     clients: Vec<Client>,
     groups: Vec<Local>,
@@ -87,6 +89,7 @@ impl Worker {
         shared: Arc<Shared>,
         commands: Receiver<Command>,
         driver: RingDriver,
+        quiet: bool,
         seed: u64,
     ) -> Self {
         let attempts = Attempts::new(settings.attempts_in_flight_max, ATTEMPT_NS_MAX);
@@ -95,6 +98,7 @@ impl Worker {
             shared,
             commands,
             driver,
+            quiet,
             clients: Vec::new(),
             groups: Vec::new(),
             to_open: BinaryHeap::new(),
@@ -294,7 +298,11 @@ impl Worker {
         let client = &mut self.clients[index as usize];
         if !client.receiving {
             client.receiving = true;
-            self.driver.receive_start(client.key(index));
+            let key = client.key(index);
+            match self.quiet {
+                true => self.driver.receive_quietly(key),
+                false => self.driver.receive_start(key),
+            }
         }
     }
 

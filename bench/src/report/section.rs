@@ -411,7 +411,22 @@ fn density(steps: &[DensityStep]) -> Option<Section> {
     section.remarks.push(
         "Kernel and total hold both ends of every connection when server and harness share a machine.".to_owned(),
     );
+    section.remarks.extend(flatness(steps));
     (!steps.is_empty()).then_some(section)
+}
+
+/// How much the latency of busy rooms has grown with the idle connections beside them.
+fn flatness(steps: &[DensityStep]) -> Option<String> {
+    let p99_us = |step: &DensityStep| Some(step.probe.as_ref()?.quantiles.p99_us);
+    let (first, last) = (steps.first()?, steps.last()?);
+    let ratio = p99_us(last)? / p99_us(first)?;
+    (last.connections > first.connections).then(|| {
+        format!(
+            "The p99 of the probes beside {} connections is {ratio:.2} times that beside {}.",
+            units::count(last.connections),
+            units::count(first.connections),
+        )
+    })
 }
 
 fn capacity(steps: &[CapacityStep]) -> Option<Section> {

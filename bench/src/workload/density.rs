@@ -28,6 +28,10 @@ pub struct DensityOptions {
     /// Members of the idle rooms. A server that announces who comes tells all members, so large rooms cost the ramp dearly.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub room_size: u32,
+    /// Idle connections of a first step, measured for as long as the last one: how much the latency of busy rooms grows with the idle ones beside them; 0
+    /// for none.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub first: u32,
     /// Steps on the way; at each, memory and the latency of the probe rooms are measured for `--duration`.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub steps: u32,
@@ -133,7 +137,8 @@ pub fn run(common: &Common, options: &DensityOptions) -> Result<Finished, RunErr
     run.pause(SETTLE)?;
     let baseline = Baseline::take(&run)?;
     let group = |name: &str, connections: u32, room_size: u32, publishers: u32, threads| Group {
-        name: format!("{name}{:x}", run.result.started_unix_ms & 0xff_ffff),
+        // Names of members stay within 15 bytes, which need no memory of their own in most servers.
+        name: format!("{name}{:05x}", run.result.started_unix_ms & 0xf_ffff),
         connections,
         room_size,
         publishers,
@@ -145,13 +150,16 @@ pub fn run(common: &Common, options: &DensityOptions) -> Result<Finished, RunErr
     } else {
         0..busy
     };
-    let probe_group = group("probe", probes, options.probe_room_size, 1, 0..busy);
-    let idle: Vec<Group> = parts(options.connections, options.steps)
+    let probe_group = group("p", probes, options.probe_room_size, 1, 0..busy);
+    let first = options.first.min(options.connections - 1);
+    let idle: Vec<Group> = [first]
         .into_iter()
+        .chain(parts(options.connections - first, options.steps))
+        .filter(|connections| *connections > 0)
         .enumerate()
         .map(|(step, connections)| {
             group(
-                &format!("idle{step}x"),
+                &format!("i{step}"),
                 connections,
                 options.room_size,
                 0,
@@ -168,7 +176,11 @@ pub fn run(common: &Common, options: &DensityOptions) -> Result<Finished, RunErr
     for (step, group) in idle.into_iter().enumerate() {
         super::open_steady(&mut run, group, false)?;
         run.pause(SETTLE)?;
-        let measured = probe_rooms(&mut run, probe, options, common.duration)?;
+        let duration = match step == 0 && first > 0 {
+            true => options.hold.max(common.duration),
+            false => common.duration,
+        };
+        let measured = probe_rooms(&mut run, probe, options, duration)?;
         let connections = run.fleet.ready_all();
         let row = baseline.step(&run, connections, measured.as_ref())?;
         run.note(&describe(&row));
@@ -281,6 +293,10 @@ fn facts(options: &DensityOptions, probes: u32) -> Vec<Fact> {
     vec![
         Fact::new("idle connections", options.connections.to_string()),
         Fact::new("members of an idle room", options.room_size.to_string()),
+        Fact::new(
+            "idle connections of the first step",
+            options.first.to_string(),
+        ),
         Fact::new("steps", options.steps.to_string()),
         Fact::new(
             "held at the end",

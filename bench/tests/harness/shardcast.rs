@@ -261,11 +261,11 @@ fn capacity() {
 #[test]
 fn density() {
     let server = Server::start();
-    let words = "density --connections 500 --room-size 50 --steps 2 --hold 1 --probe-rooms 2 --probe-room-size 20 \
+    let words = "density --connections 500 --room-size 50 --first 40 --steps 2 --hold 1 --probe-rooms 2 --probe-room-size 20 \
                  --probe-rate 20 --warmup 0.2 --duration 1";
     let result = server.bench(words).passes();
     let connections: Vec<u64> = result.density.iter().map(|row| row.connections).collect();
-    assert_eq!(connections, [290, 540, 540], "40 of them probe");
+    assert_eq!(connections, [80, 310, 540, 540], "40 of them probe");
     for row in &result.density {
         assert!(row.server_bytes.unwrap() > 0);
         assert!(row.server_bytes_per_connection.unwrap() > 0.0, "{row:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shardcast_shard::limits::{Field, Limits};
 
-use super::{Compression, Config, LogFormat, SlowConsumer, grouped};
+use super::{Compression, Config, LogFormat, SlowConsumer, Steering, grouped};
 use crate::logging::parse_filter;
 use crate::topology::{format_cpu_list, parse_cpu_list};
 
@@ -302,11 +302,54 @@ fn placement_settings() -> Vec<Setting> {
             name: "cores",
             help: "Cores that the shards run on, in turn.",
             placeholder: "LIST",
-            default: "one hardware thread of each physical core allowed",
+            default: "one hardware thread of each physical core allowed, those of the card's NUMA node first",
             permitted: "a list of cores without repeats, such as \"0-3,8\"",
             read: |config| format_cpu_list(&config.cores),
             write: |config, text| {
                 config.cores = parse_cpu_list(text).map_err(|_| NotPermitted)?;
+                Ok(())
+            },
+        }
+        .into(),
+        Text {
+            name: "smt",
+            help: "Whether shards also run on the second hardware threads of physical cores, after the first ones. Has no effect where `cores` names them.",
+            placeholder: "MODE",
+            default: "off",
+            permitted: "`off` or `on`",
+            read: |config| if config.smt { "on" } else { "off" }.to_owned(),
+            write: |config, text| {
+                config.smt = match text {
+                    "off" => false,
+                    "on" => true,
+                    _ => return Err(NotPermitted),
+                };
+                Ok(())
+            },
+        }
+        .into(),
+        Text {
+            name: "steering",
+            help: "Which shard gets a connection: `on`, the one on the core that it came in on; `off`, one by a hash of its addresses; `auto` is `on` where the \
+                   network card's interrupts are bound to exactly the cores of the shards, and never on loopback.",
+            placeholder: "MODE",
+            default: "auto",
+            permitted: "`auto`, `on` or `off`",
+            read: |config| {
+                match config.steering {
+                    Steering::Auto => "auto",
+                    Steering::On => "on",
+                    Steering::Off => "off",
+                }
+                .to_owned()
+            },
+            write: |config, text| {
+                config.steering = match text {
+                    "auto" => Steering::Auto,
+                    "on" => Steering::On,
+                    "off" => Steering::Off,
+                    _ => return Err(NotPermitted),
+                };
                 Ok(())
             },
         }
@@ -571,6 +614,10 @@ mod tests {
             ("origins", "https://*", None),
             ("slow_consumer", "drop_oldest", Some("drop_oldest")),
             ("slow_consumer", "wait", None),
+            ("smt", "on", Some("on")),
+            ("smt", "1", None),
+            ("steering", "off", Some("off")),
+            ("steering", "cpu", None),
             ("compression", "dedicated", Some("dedicated")),
             ("compression", "on", None),
             ("shutdown_ms_max", "0", Some("0")),

@@ -36,15 +36,17 @@ mod peers;
 mod queue;
 mod setup;
 mod socket;
+mod steering;
 mod time;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use bytes::Bytes;
-use io_uring::types::{CancelBuilder, Timespec};
 use io_uring::{Probe, cqueue, opcode};
 
 use crate::driver::{
@@ -65,6 +67,7 @@ use time::Deadline;
 pub use capabilities::{Capabilities, Capability};
 pub use connect::ConnectOptions;
 pub use peers::Peers;
+pub use steering::steer_by_core;
 pub use setup::{bound_address, listen, table_size_max};
 
 /// How often a pass fetches completions that found no room in the queue. Each time fetches a whole queue of them.
@@ -127,8 +130,9 @@ pub struct RingCounters {
 pub struct RingDriver {
     queue: Queue,
     buffers: BufferRing,
-    /// Receives that have not reported their end: while there are any, the kernel may write to the buffers.
-    receives: usize,
+    /// Receives that wait for bytes: while there are any, the kernel may write to the buffers. Those of quiet connections are none: they
+    /// take what is there as they are submitted.
+    receives: HashSet<ConnectionKey, RandomState>,
     /// Whether the kernel ends a multishot receive after so many bytes.
     receives_bounded: bool,
     payloads: Payloads,
@@ -187,7 +191,7 @@ impl RingDriver {
         Ok(Self {
             queue,
             buffers,
-            receives: 0,
+            receives: HashSet::default(),
             receives_bounded: setup::receives_bounded(),
             payloads: Payloads::new(),
             attempts: Attempts::default(),
@@ -254,6 +258,8 @@ impl RingDriver {
         self.deadline.arm(&mut self.queue);
         if self.queue.is_pending() {
             self.queue.enter()?;
+            // Bytes that were announced have been received by now.
+            self.reap(completions);
         }
         Ok(())
     }
@@ -292,6 +298,11 @@ impl RingDriver {
                 );
             }
             Operation::Receive => return self.received(key, entry, completions),
+            Operation::Readable if result >= 0 => self.queue.push(ops::receive_now(key)),
+            Operation::Readable => {
+                let end = receive_end(result);
+                completions.push(Completion::ReceiveEnded { key, end });
+            }
             Operation::Send => {
                 if !self.payloads.remove(auxiliary, key) {
                     return false;
@@ -337,8 +348,7 @@ impl RingDriver {
     ) -> bool {
         let result = entry.result();
         if !cqueue::more(entry.flags()) {
-            debug_assert!(self.receives > 0, "a receive ends once");
-            self.receives = self.receives.saturating_sub(1);
+            self.receives.remove(&key);
         }
         if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
             if !self.buffers.lend(buffer) {
@@ -357,35 +367,33 @@ impl RingDriver {
         if cqueue::more(entry.flags()) {
             return true;
         }
-        let end = match result {
-            0 => ReceiveEnd::EndOfStream,
-            1.. => ReceiveEnd::Stopped,
-            _ => match -result {
-                libc::ENOBUFS => {
-                    self.queue.counters.no_buffers += 1;
-                    ReceiveEnd::NoBuffers
-                }
-                libc::ECANCELED => ReceiveEnd::Stopped,
-                error => ReceiveEnd::Failed(error),
-            },
-        };
+        let end = receive_end(result);
+        self.queue.counters.no_buffers += u64::from(end == ReceiveEnd::NoBuffers);
         completions.push(Completion::ReceiveEnded { key, end });
         true
     }
 
     /// Whether the kernel may still read or write memory of this driver.
     fn is_used_by_kernel(&self) -> bool {
-        self.receives > 0 || self.acceptor.addresses_in_flight() || self.payloads.in_flight() > 0
+        !self.receives.is_empty()
+            || self.acceptor.addresses_in_flight() || self.payloads.in_flight() > 0
     }
 
-    /// Cancels all operations and runs them to their ends. `false` if some have not ended by the time that there is.
+    /// Cancels the operations that name memory, one by one, and runs them to their ends. `false` if some have not ended by the time that there is.
+    /// (To cancel all that there are in one call takes the kernel time in proportion to the square of their number: seconds where thousands of connections wait.)
     ///
-    /// The cancel itself does not wait: it only knocks at a worker thread, which looks up when the send that it runs would wait.
+    /// A cancel does not wait: it only knocks at a worker thread, which looks up when the send that it runs would wait.
     fn operations_end(&mut self) -> bool {
         let deadline = Instant::now() + DROP_WAIT;
-        let submitter = self.queue.ring().submitter();
-        let wait = Timespec::from(DROP_WAIT);
-        let cancelled = submitter.register_sync_cancel(Some(wait), CancelBuilder::any());
+        let receives = self
+            .receives
+            .iter()
+            .map(|key| Tag::connection(Operation::Receive, *key));
+        let sends = self.payloads.tags();
+        let named: Vec<Tag> = receives.chain(sends).collect();
+        for tag in named {
+            self.queue.push(ops::cancel(tag));
+        }
         let mut unheard = Vec::new();
         loop {
             self.reap(&mut unheard);
@@ -395,7 +403,7 @@ impl RingDriver {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.queue.wait(Some(left)).is_err() {
-                tracing::debug!(shard = self.shard, ?cancelled, "operations have not ended");
+                tracing::debug!(shard = self.shard, "operations have not ended");
                 return false;
             }
         }
@@ -405,12 +413,12 @@ impl RingDriver {
     fn leak(&mut self) {
         tracing::warn!(
             shard = self.shard,
-            receives = self.receives,
+            receives = self.receives.len(),
             payloads = self.payloads.in_flight(),
             addresses = self.acceptor.addresses_in_flight(),
             "the kernel has not ended all operations of this ring; their memory is never freed"
         );
-        if self.receives > 0 {
+        if !self.receives.is_empty() {
             self.buffers.leak();
         }
         if self.acceptor.addresses_in_flight() {
@@ -426,6 +434,20 @@ impl RingDriver {
         if let Ok(shard) = ShardId::try_from(shard) {
             self.peers.wake_from_thread(shard);
         }
+    }
+}
+
+/// What the last completion of a receive means.
+fn receive_end(result: i32) -> ReceiveEnd {
+    match result {
+        0 => ReceiveEnd::EndOfStream,
+        1.. => ReceiveEnd::Stopped,
+        _ => match -result {
+            libc::ENOBUFS => ReceiveEnd::NoBuffers,
+            // Stopped, or somebody else took what was announced.
+            libc::ECANCELED | libc::EAGAIN => ReceiveEnd::Stopped,
+            error => ReceiveEnd::Failed(error),
+        },
     }
 }
 
@@ -449,20 +471,26 @@ impl Driver for RingDriver {
     }
 
     fn receive_start(&mut self, key: ConnectionKey) {
-        self.receives += 1;
+        self.receives.insert(key);
         self.queue.push(ops::receive(key, self.receives_bounded));
     }
 
     fn receive_once(&mut self, key: ConnectionKey) {
-        self.receives += 1;
+        self.receives.insert(key);
         self.queue.push(ops::receive_once(key));
+    }
+
+    fn receive_quietly(&mut self, key: ConnectionKey) {
+        self.queue.push(ops::readable(key));
     }
 
     fn receive_stop(&mut self, key: ConnectionKey) {
         // Entries are carried out in order, so this cannot reach a receive that is started later, though
         // that one carries the same number.
-        let receive = Tag::connection(Operation::Receive, key);
-        self.queue.push(ops::cancel(receive));
+        for operation in [Operation::Readable, Operation::Receive] {
+            self.queue
+                .push(ops::cancel(Tag::connection(operation, key)));
+        }
     }
 
     fn send(&mut self, key: ConnectionKey, payload: Bytes) {
@@ -595,7 +623,7 @@ mod tests {
         let payload = Bytes::from(vec![1; 100]);
         let key = ConnectionKey::new(1, 1);
         driver.payloads.insert(key, payload.clone());
-        driver.receives = 1;
+        driver.receives.insert(key);
         let buffer = driver.buffers.address();
         drop(driver);
         assert!(!payload.is_unique());

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::ops::AUXILIARY_BITS;
+use super::ops::{AUXILIARY_BITS, Operation, Tag};
 use crate::driver::ConnectionKey;
 
 /// The end of the list of free cells.
@@ -69,6 +69,18 @@ impl Payloads {
         *cell = Cell::Free { next: self.free };
         self.free = index;
         true
+    }
+
+    /// The tags of those that are in flight.
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
+        (0..).zip(&self.cells).filter_map(|(auxiliary, cell)| match cell {
+            Cell::InFlight { key, .. } => Some(Tag {
+                operation: Operation::Send,
+                key: *key,
+                auxiliary,
+            }),
+            Cell::Free { .. } => None,
+        })
     }
 
     /// How many are in flight. Walks all cells.

@@ -15,6 +15,9 @@ use crate::error::FatalError;
 /// so a busy shard enters more than once, to fill its pass; an endless flood must still not hold the pass.
 const ENTERS_MAX: usize = 16;
 
+/// `IORING_ENTER_NO_IOWAIT` of `linux/io_uring.h`: somebody who waits for messages is no sign of a slow disk.
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
 /// The ring itself. Its users push entries and take batches of completions.
 pub(super) struct Queue {
     ring: IoUring,
@@ -26,6 +29,8 @@ pub(super) struct Queue {
     submission: u64,
     /// The last call of [`Queue::enter`] left work behind.
     cut_short: bool,
+    /// The kernel counts the time of a wait as idle; before Linux 6.15, which does not know the flag, as waiting for a disk.
+    counts_as_idle: bool,
     pub(super) counters: RingCounters,
 }
 
@@ -42,6 +47,7 @@ impl Queue {
             backlog: VecDeque::new(),
             submission: 0,
             cut_short: false,
+            counts_as_idle: true,
             counters: RingCounters::default(),
         }
     }
@@ -129,20 +135,43 @@ impl Queue {
         if self.cut_short || !self.ring.completion().is_empty() {
             return Ok(());
         }
-        let time = timeout.map(Timespec::from);
-        let arguments = SubmitArgs::new();
-        let arguments = match &time {
-            Some(time) => arguments.timespec(time),
-            None => arguments,
-        };
         self.counters.enters += 1;
         self.submission += 1;
-        match self.ring.submitter().submit_with_args(1, &arguments) {
-            Ok(_) => Ok(()),
+        let waited = match timeout.map(Timespec::from) {
+            Some(time) => {
+                let arguments = SubmitArgs::new().timespec(&time);
+                let submitter = self.ring.submitter();
+                submitter.submit_with_args(1, &arguments).map(drop)
+            }
+            None => self.wait_without_end(),
+        };
+        match waited {
+            Ok(()) => Ok(()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
                 _ => Err(fatal("waiting in io_uring_enter", error)),
             },
+        }
+    }
+
+    /// Waits until something completes. Nothing is left to submit.
+    fn wait_without_end(&mut self) -> io::Result<()> {
+        let mut flags = EnterFlags::GETEVENTS.bits();
+        if self.counts_as_idle {
+            flags |= ENTER_NO_IOWAIT;
+        }
+        // SAFETY: no argument is passed, and nothing is submitted.
+        let waited = unsafe {
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(0, 1, flags, None)
+        };
+        match waited {
+            Err(error) if self.counts_as_idle && error.raw_os_error() == Some(libc::EINVAL) => {
+                self.counts_as_idle = false;
+                self.wait_without_end()
+            }
+            waited => waited.map(drop),
         }
     }
 

@@ -19,6 +19,13 @@ const TICK_MS: u64 = 10;
 /// each of them may be sent something: more of them would keep all others waiting.
 const EXPIRED_PER_PASS_MAX: usize = 64;
 
+/// Heartbeats of a shard that leave together, about. A shard with idle connections alone wakes once for all of them, and once or a few times for what is
+/// answered; each of them for itself would cost it more to wake up for than to handle.
+const HEARTBEATS_TOGETHER: u64 = 32;
+
+/// How long a heartbeat waits for others at most.
+const HEARTBEAT_WAIT_MS_MAX: u64 = 250;
+
 /// How long accepting rests after an error, such as a full table of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -34,23 +41,36 @@ pub(super) struct Deadlines {
     pub(super) app_timer_ms: Option<u64>,
     accept_after_ms: Option<u64>,
     heartbeat_ms: u64,
+    /// Where the groups of heartbeats begin: shards must not all beat at the same moments.
+    heartbeat_phase_ms: u64,
     expired: Vec<Slot>,
 }
 
 impl Deadlines {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, phase_ms: u64) -> Self {
         Self {
             wheel: TimerWheel::new(TICK_MS),
             resumes: BinaryHeap::new(),
             app_timer_ms: None,
             accept_after_ms: None,
             heartbeat_ms: limits.heartbeat_ms,
+            heartbeat_phase_ms: phase_ms % HEARTBEAT_WAIT_MS_MAX,
             expired: Vec::new(),
         }
     }
 
     pub(super) fn set(&mut self, slot: Slot, deadline_ms: u64) {
         self.wheel.set(slot, deadline_ms);
+    }
+
+    /// Sets a heartbeat for this time or a little later, when it leaves together with others of so many connections.
+    fn set_heartbeat(&mut self, slot: Slot, at_ms: u64, connections: usize) {
+        let wait_ms_max = (self.heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX);
+        let group_ms = HEARTBEATS_TOGETHER * self.heartbeat_ms / connections.max(1) as u64;
+        let group_ms = group_ms.clamp(1, wait_ms_max);
+        let phase_ms = self.heartbeat_phase_ms;
+        let due_ms = (at_ms + phase_ms).next_multiple_of(group_ms) - phase_ms;
+        self.wheel.set(slot, due_ms);
     }
 
     pub(super) fn cancel(&mut self, slot: Slot) {
@@ -171,8 +191,13 @@ impl<A: App> Core<A> {
     pub(super) fn set_first_heartbeat(&mut self, key: ConnectionKey) {
         let interval_ms = self.deadlines.heartbeat_ms;
         let first_ms = interval_ms / 2 + self.random.below(interval_ms / 2 + 1);
-        self.deadlines
-            .set(key.slot, self.clock.monotonic_ms() + first_ms);
+        self.set_heartbeat(key, first_ms);
+    }
+
+    fn set_heartbeat(&mut self, key: ConnectionKey, in_ms: u64) {
+        let at_ms = self.clock.monotonic_ms() + in_ms;
+        let connections = self.table.connections.used();
+        self.deadlines.set_heartbeat(key.slot, at_ms, connections);
     }
 
     fn deadline_passed(&mut self, key: ConnectionKey) {
@@ -193,6 +218,7 @@ impl<A: App> Core<A> {
         let Some(connection) = self.table.find(key) else {
             return;
         };
+        connection.receives_reset();
         let silent = !connection.take(Flags::ALIVE);
         if !silent {
             connection.heartbeats_missed = 0;
@@ -206,9 +232,8 @@ impl<A: App> Core<A> {
             self.stats.pings_sent.add(1);
             self.table.queue_control(key, frame::ping(b""));
         }
-        self.deadlines.set(
-            key.slot,
-            self.clock.monotonic_ms() + self.deadlines.heartbeat_ms,
-        );
+        self.set_heartbeat(key, self.deadlines.heartbeat_ms);
+        // It may be time to receive from it in another way.
+        self.table.mark_dirty(key);
     }
 }

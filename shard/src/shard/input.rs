@@ -94,7 +94,7 @@ impl<A: App> Core<A> {
             return;
         };
         self.stats.bytes_received.add(bytes.len() as u64);
-        connection.flags.insert(Flags::ALIVE);
+        connection.note_received();
         if connection.has(Flags::STASHED) {
             self.table.stash(key, bytes);
             return;

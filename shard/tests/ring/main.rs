@@ -1,7 +1,7 @@
 //! The io_uring driver against the real kernel, over the loopback interface.
 #![allow(
     unsafe_code,
-    reason = "a socket with a small receive buffer is made by hand"
+    reason = "a socket with a small receive buffer is made by hand, and threads are bound to cores"
 )]
 #![allow(
     clippy::unwrap_used,
@@ -15,4 +15,5 @@ mod harness;
 mod lifetime;
 mod receive;
 mod send;
+mod steering;
 mod wake;

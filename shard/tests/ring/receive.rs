@@ -35,6 +35,99 @@ fn one_start_receives_again_and_again_until_the_peer_ends() {
 }
 
 #[test]
+fn a_quiet_receive_takes_one_buffer_and_ends() {
+    let Some((mut harness, mut client, key)) = connected(&Setup::default()) else {
+        return;
+    };
+    harness.driver.receive_quietly(key);
+    harness.settle();
+    assert_eq!(harness.reported, [], "nothing has come");
+    for text in ["first", "second"] {
+        client.write_all(text.as_bytes()).unwrap();
+        assert_eq!(harness.read(key, text.len()), text.as_bytes());
+        assert_eq!(harness.receive_ended(key), ReceiveEnd::Stopped);
+        harness.driver.receive_quietly(key);
+    }
+    client.shutdown(Direction::Write).unwrap();
+    assert_eq!(harness.receive_ended(key), ReceiveEnd::EndOfStream);
+    harness.close(key);
+    harness.settle();
+    assert_eq!(harness.reported, []);
+    assert_eq!(harness.driver.counters().stale, 0);
+}
+
+#[test]
+fn a_quiet_receive_loses_nothing_of_a_long_stream() {
+    let Some((mut harness, mut client, key)) = connected(&Setup::default()) else {
+        return;
+    };
+    let expected = pattern(1 << 20);
+    let bytes = expected.clone();
+    let writer = thread::spawn(move || client.write_all(&bytes).map(|()| client));
+    let mut read = Vec::new();
+    while read.len() < expected.len() {
+        harness.driver.receive_quietly(key);
+        let (buffer, length) = harness.received(key);
+        harness.take(buffer, length, &mut read);
+        assert_eq!(harness.receive_ended(key), ReceiveEnd::Stopped);
+    }
+    assert!(read == expected);
+    drop(writer.join().unwrap());
+}
+
+#[test]
+fn a_quiet_receive_ends_when_it_is_asked_to() {
+    let Some((mut harness, mut client, key)) = connected(&Setup::default()) else {
+        return;
+    };
+    for _ in 0..10 {
+        harness.driver.receive_quietly(key);
+        harness.settle();
+        harness.driver.receive_stop(key);
+        assert_eq!(harness.receive_ended(key), ReceiveEnd::Stopped);
+    }
+    // What arrives in between is not lost, whichever is first.
+    for round in 0..50_u8 {
+        harness.driver.receive_quietly(key);
+        harness.pass(Duration::ZERO);
+        client.write_all(&[round]).unwrap();
+        harness.driver.receive_stop(key);
+        let end = harness.receive_ended(key);
+        assert_eq!(end, ReceiveEnd::Stopped);
+        if !harness
+            .reported
+            .iter()
+            .any(|completion| matches!(completion, Completion::Received { .. }))
+        {
+            harness.driver.receive_quietly(key);
+        }
+        assert_eq!(harness.read(key, 1), [round]);
+        while harness
+            .reported
+            .iter()
+            .any(|completion| matches!(completion, Completion::ReceiveEnded { .. }))
+        {
+            harness.receive_ended(key);
+        }
+    }
+}
+
+#[test]
+fn a_quiet_receive_reports_a_reset() {
+    let Some((mut harness, client, key)) = connected(&Setup::default()) else {
+        return;
+    };
+    harness.driver.receive_quietly(key);
+    harness.driver.send(key, b"never read"[..].into());
+    assert_eq!(harness.sent(key), Ok(10));
+    drop(client);
+    assert_eq!(
+        harness.receive_ended(key),
+        ReceiveEnd::Failed(libc::ECONNRESET)
+    );
+}
+
+#[test]
 fn bytes_that_came_before_the_start_are_received() {
     let Some((mut harness, mut client, key)) = connected(&Setup::default()) else {
         return;
