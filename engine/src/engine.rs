@@ -195,7 +195,9 @@ fn steer(listeners: &[Arc<OwnedFd>], cores: &[usize]) {
     };
     match steer_by_core(first, cores) {
         Ok(()) => tracing::info!("connections go to the shard on the core that they come in on"),
-        Err(error) => tracing::warn!(%error, "connections cannot be steered to cores; a hash spreads them over the shards"),
+        Err(error) => {
+            tracing::warn!(%error, "connections cannot be steered to cores; a hash spreads them over the shards")
+        }
     }
 }
 

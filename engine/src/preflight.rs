@@ -37,9 +37,9 @@ const PROCESS_DESCRIPTORS: u64 = 64;
 /// Memory that the executor of a shard locks; it does not start where the limit is lower.
 const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 
-/// Memory of the machine for an idle connection: about 3.8 KB for the kernel's socket, 0.9 KB for an armed
-/// multishot receive, 0.2 KB of the engine's own.
-const CONNECTION_BYTES: u64 = 4900;
+/// Memory of the machine for an idle connection: about 4.0 KB for the kernel's socket, 0.3 KB for the poll that waits for its bytes, 0.2 KB of
+/// the engine's own (ARCHITECTURE.md, "What an idle connection costs").
+const CONNECTION_BYTES: u64 = 4500;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -106,7 +106,11 @@ impl Topology {
     #[must_use]
     pub fn with_nodes(mut self, nodes: impl IntoIterator<Item = (usize, Vec<usize>)>) -> Self {
         for (node, of_node) in nodes {
-            for core in self.cores.iter_mut().filter(|core| of_node.contains(&core.id)) {
+            for core in self
+                .cores
+                .iter_mut()
+                .filter(|core| of_node.contains(&core.id))
+            {
                 core.node = Some(node);
             }
         }
@@ -208,7 +212,10 @@ pub(crate) fn move_to(cores: &[usize]) {
         return;
     }
     let mut set = rustix::thread::CpuSet::new();
-    for core in cores.iter().filter(|core| **core < rustix::thread::CpuSet::MAX_CPU) {
+    for core in cores
+        .iter()
+        .filter(|core| **core < rustix::thread::CpuSet::MAX_CPU)
+    {
         set.set(*core);
     }
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
@@ -224,7 +231,12 @@ fn nodes() -> Vec<(usize, Vec<usize>)> {
     entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
-            let node = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
+            let node = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("node")?
+                .parse()
+                .ok()?;
             let list = fs::read_to_string(entry.path().join("cpulist")).ok()?;
             Some((node, parse_cpu_list(&list).ok()?))
         })

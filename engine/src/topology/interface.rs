@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn the_default_route_is_the_one_to_everywhere() {
-        let table = "Iface\tDestination\tGateway\neth1\t0000A8C0\t00000000\neth0\t00000000\t0100A8C0\n";
+        let table =
+            "Iface\tDestination\tGateway\neth1\t0000A8C0\t00000000\neth0\t00000000\t0100A8C0\n";
         assert_eq!(default_route(table).as_deref(), Some("eth0"));
         assert_eq!(default_route("Iface\tDestination\n"), None);
         assert_eq!(default_route(""), None);
@@ -118,7 +119,11 @@ mod tests {
                 interrupts: interrupts.iter().map(|of| of.to_vec()).collect(),
                 ..Interface::default()
             };
-            assert_eq!(interface.is_spread_over(&[2, 3]), *expected, "{interrupts:?}");
+            assert_eq!(
+                interface.is_spread_over(&[2, 3]),
+                *expected,
+                "{interrupts:?}"
+            );
         }
     }
 

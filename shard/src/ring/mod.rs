@@ -67,8 +67,8 @@ use time::Deadline;
 pub use capabilities::{Capabilities, Capability};
 pub use connect::ConnectOptions;
 pub use peers::Peers;
-pub use steering::steer_by_core;
 pub use setup::{bound_address, listen, table_size_max};
+pub use steering::steer_by_core;
 
 /// How often a pass fetches completions that found no room in the queue. Each time fetches a whole queue of them.
 const OVERFLOW_FETCHES_MAX: usize = 8;
@@ -376,7 +376,8 @@ impl RingDriver {
     /// Whether the kernel may still read or write memory of this driver.
     fn is_used_by_kernel(&self) -> bool {
         !self.receives.is_empty()
-            || self.acceptor.addresses_in_flight() || self.payloads.in_flight() > 0
+            || self.acceptor.addresses_in_flight()
+            || self.payloads.in_flight() > 0
     }
 
     /// Cancels the operations that name memory, one by one, and runs them to their ends. `false` if some have not ended by the time that there is.

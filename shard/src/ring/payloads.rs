@@ -73,14 +73,16 @@ impl Payloads {
 
     /// The tags of those that are in flight.
     pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
-        (0..).zip(&self.cells).filter_map(|(auxiliary, cell)| match cell {
-            Cell::InFlight { key, .. } => Some(Tag {
-                operation: Operation::Send,
-                key: *key,
-                auxiliary,
-            }),
-            Cell::Free { .. } => None,
-        })
+        (0..)
+            .zip(&self.cells)
+            .filter_map(|(auxiliary, cell)| match cell {
+                Cell::InFlight { key, .. } => Some(Tag {
+                    operation: Operation::Send,
+                    key: *key,
+                    auxiliary,
+                }),
+                Cell::Free { .. } => None,
+            })
     }
 
     /// How many are in flight. Walks all cells.

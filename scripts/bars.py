@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""What Shardcast wants to be measured by: runs shardcast-bench and prints each figure beside its bar.
+
+Ends with 0 where every bar that was asked for is met, with 1 where one is not, with 2 where one could not be measured.
+Needs release builds (`cargo build --release -p shardcast -p shardcast-bench`) and, for `cpu` and `capacity`, the peers
+`floor` and `tokio-tungstenite` (`bench/peers/build.sh floor tokio-tungstenite`).
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = ROOT / "target/release/shardcast"
+BENCH = ROOT / "target/release/shardcast-bench"
+
+
+@dataclass
+class Figure:
+    """One figure, and what it should be."""
+
+    what: str
+    value: float | None
+    bar: float
+    at_least: bool = False
+    note: str = ""
+
+    def met(self):
+        if self.value is None:
+            return None
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+    def __str__(self):
+        sign = "≥" if self.at_least else "≤"
+        verdict = {True: "met", False: "NOT MET", None: "not measured"}[self.met()]
+        value = "–" if self.value is None else f"{self.value:,.2f}"
+        note = f"  ({self.note})" if self.note else ""
+        return f"  {verdict:<13}{self.what:<66}{value:>10}   bar {sign} {self.bar:,.2f}{note}"
+
+
+def bench(*arguments):
+    """Runs the harness; its report as it is in JSON."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "result.json"
+        command = [str(BENCH), *map(str, arguments), "--json", str(report), "--quiet"]
+        print("  $", " ".join(["shardcast-bench", *command[1:-3]]), flush=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if not report.exists():
+            sys.exit(f"{done.stdout}\nscripts/bars.py: the harness ended with {done.returncode} and left no report")
+        if done.returncode != 0:
+            print(done.stdout)
+        return json.loads(report.read_text())
+
+
+class Server:
+    """The server, as a process of its own."""
+
+    def __init__(self, *arguments):
+        command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--messages-per-second-max", "0", *arguments]
+        print("  $", " ".join(["shardcast", *command[1:]]), flush=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in self.process.stdout:
+            if found := re.search(r"listening on ws://(\S+)/ws", line):
+                self.target = found.group(1)
+                return
+        sys.exit("scripts/bars.py: the server did not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=120)
+
+    def options(self):
+        return ["--target", self.target, "--pid", self.process.pid]
+
+
+def p99_us(result, of):
+    """The p99 of the first latency whose name begins so."""
+    return next(one["latency"]["quantiles"]["p99_us"] for one in result["latencies"] if one["name"].startswith(of))
+
+
+def by_round(document, workload, figure):
+    """A figure by server, in the order of the rounds."""
+    found = {}
+    for run in document["runs"]:
+        if run["workload"] == workload and run["result"]:
+            found.setdefault(run["server"], {})[run["round"]] = figure(run)
+    return found
+
+
+def ratio(found, of, to):
+    """The median of the ratios, each made within a round."""
+    both = found.get(of, {}).keys() & found.get(to, {}).keys()
+    ratios = [found[of][one] / found[to][one] for one in both if found[of][one] and found[to][one]]
+    return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, 0, 0)
+
+
+def compare(options, workloads, rounds):
+    return bench(
+        "compare", "--servers", "shardcast,floor,tokio-tungstenite", "--workloads", workloads,
+        "--rounds", rounds or options.rounds, "--server-cores", options.server_core,
+        *(["--duration", options.duration] if options.duration else []),
+    )  # fmt: skip
+
+
+def cpu(options):
+    """CPU time of a delivery: next to that of a bare send(), and to tokio-tungstenite's"""
+    document = compare(options, "rooms-1000,rooms-100", None)
+    for workload in ("rooms-1000", "rooms-100"):
+        found = by_round(document, workload, lambda run: run["result"]["server_use"]["cpu_per_delivery_us"])
+        for peer, bar in (("floor", 1.10), ("tokio-tungstenite", 0.70)):
+            value, low, high = ratio(found, "shardcast", peer)
+            yield Figure(f"{workload}: CPU a delivery, × {peer}", value, bar, note=f"{low:.2f} to {high:.2f}")
+
+
+def capacity(options):
+    """Deliveries a second at p99 ≤ 50 ms, rooms of 100, 128 B, one core"""
+    document = compare(options, "capacity", 1)
+    found = by_round(
+        document,
+        "capacity",
+        lambda run: max((step["received_per_s"] for step in run["result"]["capacity"] if step["passed"]), default=0),
+    )
+    value, _, _ = ratio(found, "shardcast", "tokio-tungstenite")
+    rates = ", ".join(f"{server} {next(iter(rounds.values())):,.0f}/s" for server, rounds in found.items())
+    yield Figure("capacity, × tokio-tungstenite", value, 15, at_least=True, note=rates)
+
+
+def storm(options):
+    """100,000 connections drop and return at once, beside rooms that stay"""
+    with Server("--shards", str(options.shards)) as server:
+        result = bench("storm", *server.options(), "--dropped", 100_000, "--warmup", 2)
+    quiet, beside = p99_us(result, "delivery, quiet"), p99_us(result, "delivery, storm")
+    recovery = result["recovery"]
+    came_back = f"{recovery['recovered']:,} of {recovery['dropped']:,} back after {recovery['last_s']:.1f} s"
+    lost = result["connections"]["failed"] + result["connections"]["refused"]
+    yield Figure("storm of 100,000: refused or timed out", lost, 0, note=came_back)
+    note = f"{quiet / 1000:.1f} ms, then {beside / 1000:.1f} ms"
+    yield Figure("storm of 100,000: p99 of rooms that stay, × quiet", beside / quiet, 2, note=note)
+
+
+def flat(options):
+    """The latency of busy rooms beside idle connections, against that beside 1,000"""
+    shards = options.connections // 16_000 + 2
+    buffers = ("--receive-buffers-max", "64", "--receive-buffer-bytes", "4096")
+    with Server("--shards", str(shards), *buffers, "--heartbeat-ms", str(options.heartbeat_ms)) as server:
+        result = bench("density", *server.options(), "--connections", options.connections, "--steps", 1, "--hold", 60)
+    first, last = result["density"][0], result["density"][-1]
+    each = [step["probe"]["quantiles"]["p99_us"] for step in (first, last)]
+    note = f"{each[0] / 1000:.1f} ms, then {each[1] / 1000:.1f} ms"
+    yield Figure(f"p99 beside {last['connections']:,}, × that beside {first['connections']:,}", each[1] / each[0], 1.25, note=note)
+
+
+BARS = {"cpu": cpu, "capacity": capacity, "storm": storm, "flat": flat}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bars", nargs="*", metavar="BAR", help=f"{', '.join(BARS)} [default: cpu, capacity, storm]")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of `cpu`, each in another order [default: 5]")
+    parser.add_argument("--duration", type=float, help="seconds measured of each run of `cpu`")
+    parser.add_argument("--server-core", default="0", help="the core of the servers of `cpu` and `capacity` [default: 0]")
+    parser.add_argument("--shards", type=int, default=10, help="shards of `storm` [default: 10]")
+    parser.add_argument("--connections", type=int, default=1_000_000, help="idle connections of `flat` [default: 1,000,000]")
+    parser.add_argument("--heartbeat-ms", type=int, default=120_000, help="their heartbeat [default: 120,000]")
+    options = parser.parse_args()
+    unknown = [bar for bar in options.bars if bar not in BARS]
+    if unknown:
+        parser.error(f"there is no bar {', '.join(unknown)}; there are {', '.join(BARS)}")
+    for needed in (SERVER, BENCH):
+        if not os.access(needed, os.X_OK):
+            parser.error(f"{needed} is missing: cargo build --release -p shardcast -p shardcast-bench")
+    figures = []
+    for bar in options.bars or ["cpu", "capacity", "storm"]:
+        print(f"{bar}: {BARS[bar].__doc__}", flush=True)
+        for figure in BARS[bar](options):
+            print(figure, flush=True)
+            figures.append(figure)
+    verdicts = {figure.met() for figure in figures}
+    sys.exit(2 if None in verdicts else 1 if False in verdicts else 0)
+
+
+if __name__ == "__main__":
+    main()
