@@ -227,8 +227,8 @@ const CASES: &[Case] = &[
         },
         what: "memory",
         severity: Severity::Warning,
-        value: "8 GiB, room for about 1,753,000",
-        remedy: Some("a machine with 13.6 GiB"),
+        value: "8 GiB, room for about 1,908,000",
+        remedy: Some("a machine with 12.5 GiB"),
     },
     Case {
         change: |_, host| host.memory_bytes = Some(1 << 30),
