@@ -11,7 +11,7 @@ use shardcast::cli::Invocation;
 use shardcast::config::{
     Config, ConfigError, EffectiveConfig, Format, Section, SlowConsumer, Source, Sources, settings,
 };
-use shardcast::topology::Topology;
+use shardcast::topology::{Interface, Topology};
 use shardcast_shard::limits::Limits;
 
 /// A file that is gone when the test ends.
@@ -315,10 +315,41 @@ fn from_sources(
     })
 }
 
+/// Two physical cores of two threads each, on a node each; a card on the second node.
 fn topology() -> Topology {
-    Topology::new(vec![0, 1, 2, 3], 4, |core| {
-        Some(format!("{}-{}", core & !1, core | 1))
-    })
+    let card = Interface {
+        name: "eth7".to_owned(),
+        addresses: vec!["10.0.0.5".parse().unwrap()],
+        node: Some(1),
+        ..Interface::default()
+    };
+    let siblings = |core| Some(format!("{}-{}", core & !1, core | 1));
+    Topology::new(vec![0, 1, 2, 3], 4, siblings)
+        .with_nodes([(0, vec![0, 1]), (1, vec![2, 3])])
+        .with_interfaces(vec![card])
+}
+
+#[test]
+fn shards_are_placed_by_the_card_and_by_what_was_asked_for() {
+    let cases: &[(&[&str], &[usize], usize)] = &[
+        (&[], &[0, 2], 2),
+        (&["--listen", "10.0.0.5:80"], &[2, 0], 2),
+        (&["--smt", "on"], &[0, 2, 1, 3], 4),
+        (
+            &["--listen", "10.0.0.5:80", "--smt", "on"],
+            &[2, 0, 3, 1],
+            4,
+        ),
+        (&["--listen", "10.0.0.5:80", "--shards", "1"], &[2, 0], 1),
+        (&["--cores", "1", "--smt", "on"], &[1], 1),
+    ];
+    for (arguments, cores, shards) in cases {
+        let arguments = [&["serve"], *arguments].concat();
+        let effective = from_sources(&arguments, &BTreeMap::new(), None).unwrap();
+        let config = effective.config();
+        assert_eq!(config.cores, *cores, "{arguments:?}");
+        assert_eq!(config.shards, *shards, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -413,12 +413,13 @@ impl Connection {
         if let Some(payload) = settling.outboxes.take_lone(&mut self.outbox) {
             if self.may_leave_at_once(&payload, settling) {
                 self.send_now(key, driver, payload, settling);
-            } else {
-                let outbox = settling.outboxes.ensure(&mut self.outbox);
-                outbox.put_in_flight(payload.clone());
-                self.send(key, driver, payload);
+                return;
             }
-            return;
+            // It leaves below: nothing can be dropped before it, so its origin is of no use any more.
+            settling
+                .outboxes
+                .ensure(&mut self.outbox)
+                .push(payload, None);
         }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
             if let Some(payload) = outbox.next_send(settling.outbox_limits, encode) {
@@ -426,7 +427,8 @@ impl Connection {
                     settling.outboxes.release(&mut self.outbox);
                     self.send_now(key, driver, payload, settling);
                 } else {
-                    self.send(key, driver, payload);
+                    self.flags.insert(Flags::SENDING);
+                    driver.send(key, payload);
                 }
                 return;
             }
@@ -463,11 +465,6 @@ impl Connection {
         settling.sent_now.sends += 1;
         settling.sent_now.bytes += payload.len() as u64;
         driver.send_now(key, payload);
-    }
-
-    fn send<D: Driver>(&mut self, key: ConnectionKey, driver: &mut D, payload: Bytes) {
-        self.flags.insert(Flags::SENDING);
-        driver.send(key, payload);
     }
 
     /// Ends what is in flight, and closes the descriptor once nothing is.
@@ -570,6 +567,28 @@ mod tests {
             (connections.key_at(3), connections.key_at(2)),
             (Some(second), None)
         );
+    }
+
+    #[test]
+    fn a_connection_is_busy_until_an_interval_has_passed_in_which_it_was_not() {
+        let mut connection = Connection::default();
+        let receive = |connection: &mut Connection, count: u8| {
+            (0..count).for_each(|_| connection.note_received());
+        };
+        receive(&mut connection, BUSY_RECEIVES - 1);
+        assert!(!connection.is_busy(), "who joins and answers heartbeats");
+        connection.receives_reset();
+        receive(&mut connection, BUSY_RECEIVES - 1);
+        assert!(!connection.is_busy(), "each interval counts for itself");
+        receive(&mut connection, 10);
+        assert!(connection.is_busy());
+        connection.receives_reset();
+        assert!(connection.is_busy(), "it was");
+        receive(&mut connection, 1);
+        connection.receives_reset();
+        assert!(connection.is_busy(), "it has been heard again");
+        connection.receives_reset();
+        assert!(!connection.is_busy(), "silent for an interval");
     }
 
     #[test]

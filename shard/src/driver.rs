@@ -216,7 +216,7 @@ pub trait Driver {
     fn send_now(&mut self, key: ConnectionKey, payload: Bytes);
 
     /// Whether the last poll has left something undone: no `send_now` then, as it might overtake the rest of the one before.
-    fn is_behind(&mut self) -> bool {
+    fn is_behind(&self) -> bool {
         false
     }
 

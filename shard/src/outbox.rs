@@ -427,16 +427,19 @@ impl OutboxPool {
 
     /// The outbox of a connection; it is given one where it has none.
     pub(crate) fn ensure(&mut self, id: &mut OutboxId) -> &mut Outbox {
-        if let Some(Lone { payload, origin }) = self.lone_remove(id) {
-            self.ensure(id).push(payload, origin);
-        }
+        let lone = self.lone_remove(id);
         if *id == OutboxId::NONE {
             *id = OutboxId(self.free.pop().unwrap_or_else(|| {
                 self.outboxes.push(None);
                 (self.outboxes.len() - 1) as u32
             }));
         }
-        self.outboxes[id.0 as usize].get_or_insert_with(|| self.spare.pop().unwrap_or_default())
+        let outbox = self.outboxes[id.0 as usize]
+            .get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        if let Some(Lone { payload, origin }) = lone {
+            outbox.push(payload, origin);
+        }
+        outbox
     }
 
     /// Takes the outbox of a connection back, with whatever is in it.

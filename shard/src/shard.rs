@@ -448,10 +448,7 @@ impl<A: App> Core<A> {
                 self.table.sent(key, bytes)
             }
             Err(error) => {
-                self.stats.send_errors.add(1);
-                tracing::trace!(shard = self.id, error, "a connection broke while sending");
-                connection.flags.remove(Flags::SENDING);
-                self.terminate(key);
+                self.send_failed(key, error);
                 None
             }
         };
@@ -468,21 +465,27 @@ impl<A: App> Core<A> {
     /// A send did not leave at once; answers what must be sent as there is room for it.
     fn unsent(&mut self, key: ConnectionKey, rest: Bytes, error: Option<i32>) -> Option<Bytes> {
         self.stats.sends_unfinished.add(1);
+        self.table.uncount_sent_now(rest.len());
         if self.table.find(key).is_none() {
             self.stats.stale_completions.add(1);
             return None;
         }
-        let rest = self.table.unsent(key, rest);
-        let Some(error) = error else {
-            return rest;
-        };
+        match error {
+            Some(error) => {
+                self.send_failed(key, error);
+                None
+            }
+            None => self.table.unsent(key, rest),
+        }
+    }
+
+    fn send_failed(&mut self, key: ConnectionKey, error: i32) {
         self.stats.send_errors.add(1);
         tracing::trace!(shard = self.id, error, "a connection broke while sending");
         if let Some(connection) = self.table.find(key) {
             connection.flags.remove(Flags::SENDING);
         }
         self.terminate(key);
-        None
     }
 
     fn shut_down(&mut self, key: ConnectionKey) {

@@ -225,9 +225,11 @@ fn bad() -> Style {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::report::fixtures;
+    use crate::result::DensityStep;
 
     const PLAIN: Paper = Paper {
         width: None,
@@ -321,6 +323,31 @@ mod tests {
         let last = |line: &&str| line.trim_start().starts_with("1,000,000 ");
         let rows: Vec<&str> = text.lines().filter(last).collect();
         assert!(rows[0].contains("7.73\u{a0}KiB") && rows[1].ends_with("0.16\u{a0}cores"));
+    }
+
+    #[test]
+    fn a_density_run_says_how_much_the_latency_has_grown() {
+        let mut result = fixtures::density();
+        let ratio = |result: &RunResult| {
+            let text = table(result, PLAIN);
+            let line = text
+                .lines()
+                .find(|line| line.contains("p99 of the probes beside"));
+            line.map(str::to_owned)
+        };
+        let p99_us = |step: &DensityStep| step.probe.as_ref().unwrap().quantiles.p99_us;
+        let (first, last) = (&result.density[0], &result.density[7]);
+        let grown = format!(
+            "is {:.2} times that beside 125,000.",
+            p99_us(last) / p99_us(first)
+        );
+        assert!(
+            ratio(&result).unwrap().ends_with(&grown),
+            "{:?}",
+            ratio(&result)
+        );
+        result.density.truncate(1);
+        assert_eq!(ratio(&result), None, "one step grows by nothing");
     }
 
     #[test]

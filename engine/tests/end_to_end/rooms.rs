@@ -1,6 +1,7 @@
 //! Rooms: who is told what, in which order, and that content arrives as it was sent.
 
 use serde_json::{Value, json};
+use std::time::Duration;
 
 use crate::client::{Client, members, number};
 use crate::raw::RawClient;
@@ -20,6 +21,20 @@ fn the_first_object_is_a_welcome_that_names_the_user() {
     let second = Client::connect_anonymous(&server);
     assert!(first.welcome["user"].is_string(), "{}", first.welcome);
     assert_ne!(first.welcome["user"], second.welcome["user"]);
+}
+
+#[test]
+fn shards_that_look_for_work_before_they_sleep_serve_like_others() {
+    let server = Server::start(&["--shards", "2", "--spin-us-max", "2000"]);
+    let mut members = members(&server, "hall", 4);
+    for round in 0..20 {
+        // Now within the time that they look for work, now long after it.
+        std::thread::sleep(Duration::from_millis(round % 3 * 5));
+        members[round as usize % 4].publish("hall", &json!(round));
+        for member in &mut members {
+            assert_eq!(member.expect("message")["content"], round);
+        }
+    }
 }
 
 #[test]

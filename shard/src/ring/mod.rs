@@ -488,10 +488,12 @@ impl Driver for RingDriver {
     fn receive_stop(&mut self, key: ConnectionKey) {
         // Entries are carried out in order, so this cannot reach a receive that is started later, though
         // that one carries the same number.
-        for operation in [Operation::Readable, Operation::Receive] {
-            self.queue
-                .push(ops::cancel(Tag::connection(operation, key)));
-        }
+        let operation = match self.receives.contains(&key) {
+            true => Operation::Receive,
+            false => Operation::Readable,
+        };
+        self.queue
+            .push(ops::cancel(Tag::connection(operation, key)));
     }
 
     fn send(&mut self, key: ConnectionKey, payload: Bytes) {
@@ -510,7 +512,7 @@ impl Driver for RingDriver {
         unsafe { self.queue.push_pointing(entry) };
     }
 
-    fn is_behind(&mut self) -> bool {
+    fn is_behind(&self) -> bool {
         !self.attempts.is_empty()
     }
 

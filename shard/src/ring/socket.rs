@@ -78,14 +78,31 @@ pub(super) fn option_set(
     name: i32,
     value: libc::c_int,
 ) -> io::Result<()> {
-    // SAFETY: the pointer is to a live integer and its size is given.
+    // SAFETY: a number points to nothing.
+    unsafe { option_write(socket, level, name, &value) }
+}
+
+/// Sets an option whose value is a structure of the kernel's.
+///
+/// # Errors
+/// The kernel's answer.
+///
+/// # Safety
+/// What the structure points to is valid for as much as the option has the kernel read of it during the call.
+pub(super) unsafe fn option_write<T>(
+    socket: &OwnedFd,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: the pointer is to a live value and its size is given; the caller answers for what that points to.
     checked(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     })
 }
@@ -99,16 +116,8 @@ pub(super) fn reset_on_close_set(socket: &OwnedFd) -> io::Result<()> {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: the pointer is to a live structure and its size is given.
-    checked(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of_val(&linger) as libc::socklen_t,
-        )
-    })
+    // SAFETY: the structure points to nothing.
+    unsafe { option_write(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger) }
 }
 
 /// Binds the socket to a local address.

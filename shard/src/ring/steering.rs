@@ -6,9 +6,9 @@
 //! handled by one core from the interrupt to the answer.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::socket::checked;
+use super::socket::option_write;
 
 /// Instructions for each core.
 const PER_CORE: usize = 6;
@@ -41,17 +41,15 @@ pub fn steer_by_core(listener: &OwnedFd, cores: &[usize]) -> io::Result<()> {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the kernel reads the structure, and as many instructions as it says there are, during the call; both are alive.
-    let result = unsafe {
-        libc::setsockopt(
-            listener.as_raw_fd(),
+    // SAFETY: the kernel reads as many instructions as the structure says there are, and they are alive.
+    unsafe {
+        option_write(
+            listener,
             libc::SOL_SOCKET,
             libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const filter).cast(),
-            size_of_val(&filter) as libc::socklen_t,
+            &filter,
         )
-    };
-    checked(result)
+    }
 }
 
 /// The filter: for each core a test, and the place of one of its listeners as the answer.

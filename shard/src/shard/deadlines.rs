@@ -237,3 +237,52 @@ impl<A: App> Core<A> {
         self.table.mark_dirty(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Heartbeats of so many connections, asked for evenly over an interval: how many leave at each time.
+    fn groups(connections: u64, heartbeat_ms: u64) -> BTreeMap<u64, usize> {
+        let limits = Limits {
+            heartbeat_ms,
+            ..Limits::default()
+        };
+        let mut deadlines = Deadlines::new(&limits, 123);
+        let asked = |slot: u64| 1_000_000 + slot * heartbeat_ms / connections;
+        for slot in 0..connections {
+            deadlines.set_heartbeat(slot as Slot, asked(slot), connections as usize);
+        }
+        let mut groups = BTreeMap::new();
+        let late_ms_max = (heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX) + TICK_MS;
+        for now_ms in (1_000_000..1_000_000 + 2 * heartbeat_ms + late_ms_max).step_by(1) {
+            let mut expired = Vec::new();
+            deadlines.wheel.expire(now_ms, usize::MAX, &mut expired);
+            for slot in &expired {
+                let late_ms = now_ms - asked(u64::from(*slot));
+                assert!(late_ms <= late_ms_max, "{late_ms} ms late");
+            }
+            if !expired.is_empty() {
+                groups.insert(now_ms, expired.len());
+            }
+        }
+        assert_eq!(groups.values().sum::<usize>() as u64, connections);
+        groups
+    }
+
+    #[test]
+    fn heartbeats_leave_in_groups_and_never_in_a_wave() {
+        // 20,000 in 25 s are 40 in 50 ms; of fewer no group waits longer than a quarter of a second.
+        let many = groups(20_000, 25_000);
+        assert!(many.len() <= 25_000 / 40 + 2, "{} groups", many.len());
+        assert!(many.values().all(|count| *count <= 64), "{many:?}");
+        let few = groups(100, 25_000);
+        assert!((50..=101).contains(&few.len()), "{} groups", few.len());
+        // So many that each tick has more than a group.
+        let most = groups(200_000, 1000);
+        assert!(most.values().all(|count| *count <= 2500), "{most:?}");
+        // The shortest heartbeat is not put off.
+        groups(10, 10);
+    }
+}

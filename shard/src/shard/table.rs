@@ -286,7 +286,6 @@ impl Table {
     /// Not all of what was to leave at once has left; answers the rest, which is to be sent as there is room for it.
     pub(super) fn unsent(&mut self, key: ConnectionKey, rest: Bytes) -> Option<Bytes> {
         let connection = self.connections.find(key)?;
-        self.sent_now.bytes -= rest.len() as u64;
         if matches!(connection.state, State::Terminating | State::Closed) {
             return None;
         }
@@ -294,6 +293,11 @@ impl Table {
         let outbox = self.outboxes.ensure(&mut connection.outbox);
         outbox.put_in_flight(rest.clone());
         Some(rest)
+    }
+
+    /// So many bytes of what was to leave at once have not left.
+    pub(super) fn uncount_sent_now(&mut self, bytes: usize) {
+        self.sent_now.bytes -= bytes as u64;
     }
 
     /// Counts what left at once in the last pass, now that it is known what did not.

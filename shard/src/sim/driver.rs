@@ -148,7 +148,7 @@ impl Driver for SimDriver {
         self.ledger.borrow_mut().send_now(key, payload);
     }
 
-    fn is_behind(&mut self) -> bool {
+    fn is_behind(&self) -> bool {
         self.ledger.borrow().is_behind()
     }
 
