@@ -4,7 +4,7 @@
 //! and is found again without knowing that wrapping:
 //!
 //! ```text
-//! ~SC~  intended time, ns (16)  stream (8)  number (8)      all in hexadecimal digits
+//! ~SC~  intended time, ns (16)  stream (8)  number (8)      all in hexadecimal digits, small letters
 //! ```
 
 use std::sync::LazyLock;
@@ -52,13 +52,13 @@ impl Stamp {
     #[must_use]
     pub fn find(message: &[u8]) -> Option<Self> {
         let start = FINDER.find(message)? + MARK.len();
-        let digits = message.get(start..start + STAMP_SIZE - MARK.len())?;
-        let (time, rest) = digits.split_at(16);
-        let (stream, number) = rest.split_at(8);
+        let digits: &[u8; STAMP_SIZE - MARK.len()] = message.get(start..)?.first_chunk()?;
+        let (parts, _) = digits.as_chunks();
+        let [high, low, stream, number] = [0, 1, 2, 3].map(|part: usize| number_of(parts[part]));
         Some(Self {
-            intended_ns: number_of(time)?,
-            stream: u32::try_from(number_of(stream)?).ok()?,
-            number: u32::try_from(number_of(number)?).ok()?,
+            intended_ns: u64::from(high?) << 32 | u64::from(low?),
+            stream: stream?,
+            number: number?,
         })
     }
 }
@@ -70,11 +70,20 @@ fn hexadecimal(value: u64, digits: u32, out: &mut Vec<u8>) {
     }
 }
 
-fn number_of(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |value, digit| {
-        let nibble = char::from(*digit).to_digit(16)?;
-        Some(value << 4 | u64::from(nibble))
-    })
+/// The number that eight hexadecimal digits make, all of them at once in one register: this is done four times for every delivery.
+fn number_of(digits: [u8; 8]) -> Option<u32> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let text = u64::from_be_bytes(digits);
+    // Of a letter, bit 6 is set, and its lower half counts from 1.
+    let values = (text & (0x0f * EACH)) + ((text >> 6) & EACH) * 9;
+    let letters = ((values + 6 * EACH) >> 4) & EACH;
+    let written = values + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10);
+    if written != text || values & (0xf0 * EACH) != 0 {
+        return None;
+    }
+    let pairs = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    Some((fours | fours >> 16) as u32)
 }
 
 #[cfg(test)]
@@ -99,10 +108,19 @@ mod tests {
         }
 
         #[test]
+        fn digits_are_read_as_the_library_reads_them(digits in "[0-9a-f]{8}", index in 0..8_usize, byte: u8) {
+            let mut text: [u8; 8] = digits.into_bytes().try_into().unwrap();
+            text[index] = byte;
+            let expected = std::str::from_utf8(&text).ok().filter(|_| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            prop_assert_eq!(number_of(text), expected.map(|text| u32::from_str_radix(text, 16).unwrap()));
+        }
+
+        #[test]
         fn any_bytes_are_searched_without_harm(bytes: Vec<u8>) {
             let mut message = MARK.to_vec();
             message.extend_from_slice(&bytes);
-            let hexadecimal = bytes.len() >= 32 && bytes[..32].iter().all(u8::is_ascii_hexdigit);
+            let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            let hexadecimal = bytes.len() >= 32 && bytes[..32].iter().all(is_digit);
             prop_assert_eq!(Stamp::find(&message).is_some(), hexadecimal);
         }
     }

@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::driver::Slot;
 use crate::limits::Limits;
-use crate::outbox::SlowConsumer;
+use crate::outbox::{Origin, Payload, SlowConsumer};
 use crate::ws::deflate::{Agreement, Deflater, Inflater, Policy, WINDOW_BITS_MAX};
 use crate::ws::{MessageKind, frame};
 
@@ -133,7 +134,7 @@ impl Windows {
         message: &mut Outgoing,
         slot: Slot,
         agreement: Agreement,
-    ) -> Bytes {
+    ) -> Rc<Payload> {
         if message.payload().len() < self.compressed_bytes_min {
             return message.plain();
         }
@@ -150,11 +151,11 @@ impl Windows {
         }
         let bits = agreement.server_window_bits;
         if let Some((_, frame)) = message.compressed.iter().find(|(of, _)| *of == bits) {
-            return frame.clone();
+            return Rc::clone(frame);
         }
         self.compressed_count += 1;
         let frame = compress(self.deflater(bits), message);
-        message.compressed.push((bits, frame.clone()));
+        message.compressed.push((bits, Rc::clone(&frame)));
         frame
     }
 
@@ -173,42 +174,52 @@ impl Windows {
 }
 
 /// The message as a compressed frame; as it is where compressing gains nothing, or fails.
-fn compress(deflater: &mut Deflater, message: &Outgoing) -> Bytes {
+fn compress(deflater: &mut Deflater, message: &Outgoing) -> Rc<Payload> {
     // A panic in there leaves no stream behind, and a new one is understood by whoever understood the old one.
     let frame = catch_unwind(AssertUnwindSafe(|| {
         deflater.frame(message.kind, message.payload())
     }));
-    frame.ok().flatten().unwrap_or_else(|| message.plain())
+    match frame.ok().flatten() {
+        Some(bytes) => Rc::new(Payload {
+            bytes,
+            origin: message.frame.origin.clone(),
+        }),
+        None => message.plain(),
+    }
 }
 
 /// One message on its way to any number of connections: as one frame, and as one compressed frame for each window size
 /// that one of them takes.
 pub(crate) struct Outgoing {
     kind: MessageKind,
-    frame: Bytes,
+    frame: Rc<Payload>,
     header_size: usize,
     /// By window size. Where compressing gains nothing, the plain frame.
-    compressed: Vec<(u8, Bytes)>,
+    compressed: Vec<(u8, Rc<Payload>)>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(kind: MessageKind, payload: &[u8]) -> Self {
+    /// `origin` says which room message it is, where it is one.
+    pub(crate) fn new(kind: MessageKind, payload: &[u8], origin: Option<Origin>) -> Self {
         let mut bytes = Vec::with_capacity(payload.len() + frame::SERVER_HEADER_SIZE_MAX);
         frame::encode(kind.opcode(), payload, &mut bytes);
         Self {
             kind,
             header_size: bytes.len() - payload.len(),
-            frame: Bytes::from(bytes),
+            frame: Rc::new(Payload {
+                bytes: Bytes::from(bytes),
+                origin,
+            }),
             compressed: Vec::new(),
         }
     }
 
     /// The frame as it is.
-    pub(crate) fn plain(&self) -> Bytes {
-        self.frame.clone()
+    pub(crate) fn plain(&self) -> Rc<Payload> {
+        Rc::clone(&self.frame)
     }
 
     fn payload(&self) -> &[u8] {
-        &self.frame[self.header_size..]
+        &self.frame.bytes[self.header_size..]
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::chunked::Chunked;
 use crate::driver::{ConnectionKey, Driver, Shutdown, Slot};
+use crate::gathering::Gathering;
 use crate::outbox::{Late, OutboxId, OutboxLimits, OutboxPool};
 use crate::ws::Session;
 
@@ -282,6 +283,7 @@ const SEND_NOW_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Settling<'a> {
     pub(crate) outboxes: &'a mut OutboxPool,
     pub(crate) outbox_limits: &'a OutboxLimits,
+    pub(crate) gathering: &'a mut Gathering,
     pub(crate) sent_now: &'a mut SentNow,
     /// Bytes waiting above which the connection is not read; `usize::MAX` where they do not matter.
     pub(crate) unread_bytes_max: usize,
@@ -411,18 +413,16 @@ impl Connection {
             return;
         }
         if let Some(payload) = settling.outboxes.take_lone(&mut self.outbox) {
-            if self.may_leave_at_once(&payload, settling) {
-                self.send_now(key, driver, payload, settling);
+            if self.may_leave_at_once(&payload.bytes, settling) {
+                self.send_now(key, driver, payload.bytes.clone(), settling);
                 return;
             }
-            // It leaves below: nothing can be dropped before it, so its origin is of no use any more.
-            settling
-                .outboxes
-                .ensure(&mut self.outbox)
-                .push(payload, None);
+            settling.outboxes.ensure(&mut self.outbox).push(payload);
         }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
-            if let Some(payload) = outbox.next_send(settling.outbox_limits, encode) {
+            if let Some(payload) =
+                outbox.next_send(settling.outbox_limits, settling.gathering, encode)
+            {
                 if outbox.is_last() && self.may_leave_at_once(&payload, settling) {
                     settling.outboxes.release(&mut self.outbox);
                     self.send_now(key, driver, payload, settling);

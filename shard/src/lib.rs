@@ -14,6 +14,7 @@ mod connection;
 pub mod driver;
 pub mod error;
 pub mod executor;
+mod gathering;
 pub mod hub;
 pub mod limits;
 pub mod mailbox;

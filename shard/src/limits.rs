@@ -147,6 +147,9 @@ limits! {
     /// Messages handled in one pass of the loop of all connections together, but for the first of each that sends little. The rest waits for its turn,
     /// so that connections which send little are heard first. A message counts once for every 4 KiB, one that came compressed once for every 256 bytes that it inflates to.
     queued_messages_per_pass_max = 256 in 1 ..= 1_048_576;
+    /// Microseconds that output waits at most while a shard does not come to rest, so that more of it leaves in one send; 0 has none wait. A shard with time
+    /// to spare lets none wait.
+    coalesce_us_max = 20_000 in 0 ..= 1_000_000;
     /// Milliseconds between two heartbeats. A connection silent for one interval is sent a ping.
     heartbeat_ms = 25_000 in 10 ..= 3_600_000;
     /// Heartbeats that may go unanswered. After them: close 1001.

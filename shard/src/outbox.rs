@@ -6,8 +6,10 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::gathering::Gathering;
 use crate::hub::Name;
 use crate::hub::event::{Event, Message};
 
@@ -27,6 +29,25 @@ pub enum SlowConsumer {
 pub(crate) struct Origin {
     pub(crate) room: Name,
     pub(crate) seq: u64,
+}
+
+/// Bytes that go to any number of connections of a shard. Shared as an [`Rc`]: a delivery costs a count of its own thread's, where an atomic one would wait
+/// for all that was written before, most of it to other connections.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    /// Known where the policy may drop the payload.
+    pub(crate) origin: Option<Origin>,
+}
+
+impl Payload {
+    /// Bytes that no policy drops.
+    pub(crate) fn kept(bytes: Bytes) -> Rc<Self> {
+        Rc::new(Self {
+            bytes,
+            origin: None,
+        })
+    }
 }
 
 /// Room messages that were dropped, both ends included.
@@ -56,18 +77,48 @@ impl Late {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    /// Empty while `late` is not encoded.
-    payload: Bytes,
-    /// What is encoded only as it leaves. It is never held against the consumer.
-    late: Option<Late>,
-    /// Known where the policy may drop the payload.
+enum Waiting {
+    Ready(Rc<Payload>),
+    /// Never held against the consumer.
+    Later(Box<Later>),
+}
+
+/// What is encoded only as it leaves.
+#[derive(Debug)]
+struct Later {
+    what: Late,
+    /// Empty while it is not encoded.
+    bytes: Bytes,
     origin: Option<Origin>,
+}
+
+impl Waiting {
+    fn later(what: Late, origin: Option<Origin>) -> Self {
+        Self::Later(Box::new(Later {
+            what,
+            bytes: Bytes::new(),
+            origin,
+        }))
+    }
+
+    fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Ready(payload) => &payload.bytes,
+            Self::Later(later) => &later.bytes,
+        }
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Ready(payload) => payload.origin.as_ref(),
+            Self::Later(later) => later.origin.as_ref(),
+        }
+    }
 }
 
 /// What a missed message costs while it waits, in bytes: about what it costs the history.
 fn cost(message: &Message) -> usize {
-    message.content.len() + size_of::<Message>() + size_of::<Waiting>()
+    message.content.len() + size_of::<Message>() + size_of::<Waiting>() + size_of::<Later>()
 }
 
 /// The bounds of an outbox.
@@ -124,19 +175,15 @@ impl Outbox {
     }
 
     /// Adds a payload behind the others.
-    pub(crate) fn push(&mut self, payload: Bytes, origin: Option<Origin>) {
-        self.waiting_bytes += payload.len();
-        self.waiting.push_back(Waiting {
-            payload,
-            late: None,
-            origin,
-        });
+    pub(crate) fn push(&mut self, payload: Rc<Payload>) {
+        self.waiting_bytes += payload.bytes.len();
+        self.waiting.push_back(Waiting::Ready(payload));
     }
 
     /// Adds the answer to the handshake, before which nothing can have been said.
     pub(crate) fn push_response(&mut self, response: Bytes) {
         self.begins_with_response = self.waiting.is_empty();
-        self.push(response, None);
+        self.push(Payload::kept(response));
     }
 
     /// Whether what the consumer has missed of one more room may wait too. The messages of one room alone are never too much.
@@ -150,11 +197,8 @@ impl Outbox {
     pub(crate) fn push_missed(&mut self, message: Arc<Message>, origin: Option<Origin>) {
         self.missed_count += 1;
         self.missed_bytes += cost(&message);
-        self.waiting.push_back(Waiting {
-            payload: Bytes::new(),
-            late: Some(Late::Missed(message)),
-            origin,
-        });
+        self.waiting
+            .push_back(Waiting::later(Late::Missed(message), origin));
     }
 
     /// More waits than may. What is in flight counts too: the kernel has not taken it. One payload alone is never too
@@ -172,29 +216,33 @@ impl Outbox {
         let mut dropped = 0;
         let mut index = 0;
         while self.is_over(limits) && index < self.waiting.len() {
-            if self.waiting[index].origin.is_none() {
+            let Some(origin) = self.waiting[index].origin().cloned() else {
                 index += 1;
                 continue;
-            }
-            if let Some(origin) = self.take(index).and_then(|waiting| waiting.origin) {
-                index += usize::from(self.note_gap(index, origin));
-                dropped += 1;
-            }
+            };
+            self.take(index);
+            index += usize::from(self.note_gap(index, origin));
+            dropped += 1;
         }
         dropped
     }
 
     /// Takes an entry out of `waiting`.
     fn take(&mut self, index: usize) -> Option<Waiting> {
-        let waiting = self.waiting.remove(index)?;
+        let waiting = match index {
+            0 => self.waiting.pop_front(),
+            _ => self.waiting.remove(index),
+        }?;
         self.begins_with_response &= index > 0;
-        match &waiting.late {
-            Some(Late::Missed(message)) => {
-                self.missed_count -= 1;
-                self.missed_bytes -= cost(message);
-            }
-            Some(Late::Gap(_)) => self.gaps_count -= 1,
-            None => self.waiting_bytes -= waiting.payload.len(),
+        match &waiting {
+            Waiting::Ready(payload) => self.waiting_bytes -= payload.bytes.len(),
+            Waiting::Later(later) => match &later.what {
+                Late::Missed(message) => {
+                    self.missed_count -= 1;
+                    self.missed_bytes -= cost(message);
+                }
+                Late::Gap(_) => self.gaps_count -= 1,
+            },
         }
         Some(waiting)
     }
@@ -205,16 +253,13 @@ impl Outbox {
         let mut before = index;
         // One for each room at most, as nothing stands between them that would keep them apart.
         while before > 0
-            && let Some(Waiting {
-                payload,
-                late: Some(Late::Gap(gap)),
-                ..
-            }) = self.waiting.get_mut(before - 1)
+            && let Some(Waiting::Later(later)) = self.waiting.get_mut(before - 1)
+            && let Late::Gap(gap) = &mut later.what
         {
             if gap.room == origin.room && gap.to + 1 == origin.seq {
                 gap.to = origin.seq;
                 // It may have been encoded for a send that it did not fit into.
-                *payload = Bytes::new();
+                later.bytes = Bytes::new();
                 return false;
             }
             before -= 1;
@@ -225,14 +270,8 @@ impl Outbox {
             from: origin.seq,
             to: origin.seq,
         };
-        self.waiting.insert(
-            index,
-            Waiting {
-                payload: Bytes::new(),
-                late: Some(Late::Gap(gap)),
-                origin: None,
-            },
-        );
+        self.waiting
+            .insert(index, Waiting::later(Late::Gap(gap), None));
         true
     }
 
@@ -240,7 +279,7 @@ impl Outbox {
     pub(crate) fn clear_waiting(&mut self) {
         self.waiting
             .truncate(usize::from(self.begins_with_response));
-        self.waiting_bytes = self.waiting.iter().map(|first| first.payload.len()).sum();
+        self.waiting_bytes = self.waiting.iter().map(|first| first.bytes().len()).sum();
         (self.missed_count, self.missed_bytes, self.gaps_count) = (0, 0, 0);
     }
 
@@ -248,12 +287,13 @@ impl Outbox {
     pub(crate) fn next_send(
         &mut self,
         limits: &OutboxLimits,
+        gathering: &mut Gathering,
         encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> Option<Bytes> {
         if self.in_flight.is_some() {
             return None;
         }
-        let payload = self.gather(limits.gather_bytes_max, encode)?;
+        let payload = self.gather(limits.gather_bytes_max, gathering, encode)?;
         self.in_flight = Some(payload.clone());
         Some(payload)
     }
@@ -261,35 +301,37 @@ impl Outbox {
     fn gather(
         &mut self,
         bytes_max: usize,
+        gathering: &mut Gathering,
         mut encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> Option<Bytes> {
         let (mut count, mut bytes) = (0, 0);
         while let Some(waiting) = self.waiting.get_mut(count) {
-            if let Some(late) = &waiting.late
-                && waiting.payload.is_empty()
+            if let Waiting::Later(later) = waiting
+                && later.bytes.is_empty()
             {
-                let Some(payload) = encode(late.clone()) else {
+                let Some(encoded) = encode(later.what.clone()) else {
                     // The application has no words for it, as it may have none for any event.
                     self.take(count);
                     continue;
                 };
-                waiting.payload = payload;
+                later.bytes = encoded;
             }
-            if count > 0 && bytes + waiting.payload.len() > bytes_max {
+            let size = waiting.bytes().len();
+            if count > 0 && bytes + size > bytes_max {
                 break;
             }
             count += 1;
-            bytes += waiting.payload.len();
+            bytes += size;
         }
         let waiting_bytes = self.waiting_bytes;
         let payload = if count <= 1 {
-            self.take(0)?.payload
+            self.take(0)?.bytes().clone()
         } else {
-            let mut gathered = Vec::with_capacity(bytes);
-            for waiting in (0..count).map_while(|_| self.take(0)) {
-                gathered.extend_from_slice(&waiting.payload);
+            let whole = gathering.gather(self.waiting.iter().take(count).map(Waiting::bytes));
+            for _ in 0..count {
+                self.take(0);
             }
-            Bytes::from(gathered)
+            whole
         };
         self.in_flight_counted = waiting_bytes - self.waiting_bytes;
         Some(payload)
@@ -345,13 +387,6 @@ impl OutboxId {
 /// Above every number of either kind.
 const LONE: u32 = 1 << 31;
 
-/// A payload that waits alone, and which room message it carries.
-#[derive(Debug)]
-struct Lone {
-    payload: Bytes,
-    origin: Option<Origin>,
-}
-
 /// Outboxes that are kept when unused: beyond it their memory is given back.
 const SPARE_OUTBOXES_MAX: usize = 1024;
 
@@ -366,7 +401,7 @@ pub(crate) struct OutboxPool {
     #[expect(clippy::vec_box, reason = "a box moves between the lists as it is")]
     spare: Vec<Box<Outbox>>,
     /// Payloads of this pass that wait alone. Empty between passes; kept for its capacity.
-    lone: Vec<Option<Lone>>,
+    lone: Vec<Option<Rc<Payload>>>,
     lone_count: usize,
 }
 
@@ -383,7 +418,7 @@ impl OutboxPool {
                 .lone
                 .get(place)
                 .and_then(Option::as_ref)
-                .map_or(0, |lone| lone.payload.len());
+                .map_or(0, |payload| payload.bytes.len());
         }
         self.outboxes
             .get(id.0 as usize)
@@ -392,29 +427,20 @@ impl OutboxPool {
     }
 
     /// Puts a payload behind what else waits for a connection; answers its outbox, unless the payload waits alone.
-    pub(crate) fn push(
-        &mut self,
-        id: &mut OutboxId,
-        payload: Bytes,
-        origin: Option<Origin>,
-    ) -> Option<&mut Outbox> {
+    pub(crate) fn push(&mut self, id: &mut OutboxId, payload: Rc<Payload>) -> Option<&mut Outbox> {
         if *id == OutboxId::NONE {
             *id = OutboxId(LONE | self.lone.len() as u32);
-            self.lone.push(Some(Lone { payload, origin }));
+            self.lone.push(Some(payload));
             self.lone_count += 1;
             return None;
         }
         let outbox = self.ensure(id);
-        outbox.push(payload, origin);
+        outbox.push(payload);
         Some(outbox)
     }
 
     /// Takes a payload that waits alone: nothing waits for the connection any more.
-    pub(crate) fn take_lone(&mut self, id: &mut OutboxId) -> Option<Bytes> {
-        self.lone_remove(id).map(|lone| lone.payload)
-    }
-
-    fn lone_remove(&mut self, id: &mut OutboxId) -> Option<Lone> {
+    pub(crate) fn take_lone(&mut self, id: &mut OutboxId) -> Option<Rc<Payload>> {
         let lone = self.lone.get_mut(id.lone()?)?.take();
         *id = OutboxId::NONE;
         self.lone_count -= usize::from(lone.is_some());
@@ -427,7 +453,7 @@ impl OutboxPool {
 
     /// The outbox of a connection; it is given one where it has none.
     pub(crate) fn ensure(&mut self, id: &mut OutboxId) -> &mut Outbox {
-        let lone = self.lone_remove(id);
+        let lone = self.take_lone(id);
         if *id == OutboxId::NONE {
             *id = OutboxId(self.free.pop().unwrap_or_else(|| {
                 self.outboxes.push(None);
@@ -436,15 +462,15 @@ impl OutboxPool {
         }
         let outbox = self.outboxes[id.0 as usize]
             .get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-        if let Some(Lone { payload, origin }) = lone {
-            outbox.push(payload, origin);
+        if let Some(payload) = lone {
+            outbox.push(payload);
         }
         outbox
     }
 
     /// Takes the outbox of a connection back, with whatever is in it.
     pub(crate) fn release(&mut self, id: &mut OutboxId) {
-        self.lone_remove(id);
+        self.take_lone(id);
         if let Some(mut outbox) = self.outboxes.get_mut(id.0 as usize).and_then(Option::take) {
             outbox.reset();
             if self.spare.len() < SPARE_OUTBOXES_MAX {
@@ -458,7 +484,11 @@ impl OutboxPool {
     /// The most that waits for any one connection, of either kind.
     pub(crate) fn largest(&self) -> Backlog {
         let outboxes = self.outboxes.iter().flatten();
-        let lone = self.lone.iter().flatten().map(|lone| lone.payload.len());
+        let lone = self
+            .lone
+            .iter()
+            .flatten()
+            .map(|payload| payload.bytes.len());
         let lone = Backlog {
             bytes: lone.max().unwrap_or(0),
             missed_bytes: 0,
@@ -488,18 +518,16 @@ mod tests {
         recovery_bytes_max: 2000,
     };
 
-    fn payload(length: usize, byte: u8) -> Bytes {
-        Bytes::from(vec![byte; length])
+    fn payload(length: usize, byte: u8) -> Rc<Payload> {
+        Payload::kept(Bytes::from(vec![byte; length]))
     }
 
     fn message(outbox: &mut Outbox, room: &str, seq: u64, length: usize) {
-        outbox.push(
-            payload(length, seq as u8),
-            Some(Origin {
-                room: room.into(),
-                seq,
-            }),
-        );
+        let room = room.into();
+        outbox.push(Rc::new(Payload {
+            bytes: Bytes::from(vec![seq as u8; length]),
+            origin: Some(Origin { room, seq }),
+        }));
     }
 
     fn encode(late: Late) -> Option<Bytes> {
@@ -509,12 +537,16 @@ mod tests {
         }))
     }
 
+    fn next_send(outbox: &mut Outbox) -> Option<Bytes> {
+        outbox.next_send(&LIMITS, &mut Gathering::default(), encode)
+    }
+
     /// Messages 1 to `last`, each of 1000 bytes.
     fn missed(last: u64) -> Vec<Arc<Message>> {
         let message = |seq| Message {
             target: crate::hub::Target::Room("a".into()),
             user: "ada".into(),
-            content: payload(1000, b'x'),
+            content: Bytes::from(vec![b'x'; 1000]),
             seq,
             timestamp_ms: 0,
         };
@@ -532,11 +564,11 @@ mod tests {
     fn a_single_payload_leaves_without_a_copy() {
         let mut outbox = Outbox::default();
         let shared = payload(20, 7);
-        outbox.push(shared.clone(), None);
-        let sent = outbox.next_send(&LIMITS, encode);
+        outbox.push(Rc::clone(&shared));
+        let sent = next_send(&mut outbox);
         assert_eq!(
             sent.as_ref().map(|bytes| bytes.as_ptr()),
-            Some(shared.as_ptr())
+            Some(shared.bytes.as_ptr())
         );
     }
 
@@ -544,20 +576,13 @@ mod tests {
     fn small_payloads_leave_together_up_to_the_bound() {
         let mut outbox = Outbox::default();
         for byte in 0..4 {
-            outbox.push(payload(20, byte), None);
+            outbox.push(payload(20, byte));
         }
-        let sent = outbox.next_send(&LIMITS, encode);
+        let sent = next_send(&mut outbox);
         assert_eq!(sent.as_ref().map(Bytes::len), Some(40));
-        assert_eq!(
-            outbox.next_send(&LIMITS, encode),
-            None,
-            "one send in flight"
-        );
+        assert_eq!(next_send(&mut outbox), None, "one send in flight");
         assert_eq!(outbox.sent(40), None);
-        assert_eq!(
-            outbox.next_send(&LIMITS, encode).map(|bytes| bytes.len()),
-            Some(40)
-        );
+        assert_eq!(next_send(&mut outbox).map(|bytes| bytes.len()), Some(40));
         assert_eq!(outbox.sent(40), None);
         assert!(outbox.is_empty());
     }
@@ -565,8 +590,8 @@ mod tests {
     #[test]
     fn a_partial_send_goes_on_where_it_stopped() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"abcdef"), None);
-        assert!(outbox.next_send(&LIMITS, encode).is_some());
+        outbox.push(Payload::kept(Bytes::from_static(b"abcdef")));
+        assert!(next_send(&mut outbox).is_some());
         assert_eq!(outbox.sent(2), Some(Bytes::from_static(b"cdef")));
         assert_eq!(outbox.bytes(), 4);
         assert_eq!(outbox.sent(4), None);
@@ -576,14 +601,14 @@ mod tests {
     #[test]
     fn dropping_takes_the_oldest_room_messages_and_names_them() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"answer"), None);
+        outbox.push(Payload::kept(Bytes::from_static(b"answer")));
         for seq in 1..=6 {
             message(&mut outbox, if seq == 3 { "b" } else { "a" }, seq, 20);
         }
         assert!(outbox.is_over(&LIMITS));
         assert_eq!(outbox.drop_oldest(&LIMITS), 2);
         assert!(!outbox.is_over(&LIMITS));
-        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        let first = next_send(&mut outbox).unwrap_or_default();
         assert!(first.starts_with(b"answer<a:1-2>"), "{first:?}");
     }
 
@@ -594,13 +619,13 @@ mod tests {
         message(&mut outbox, "b", 7, 20);
         message(&mut outbox, "a", 2, 20);
         // The consumer leaves the room and comes again: what it misses then must not be told before it is in.
-        outbox.push(Bytes::from_static(b"joined"), None);
+        outbox.push(Payload::kept(Bytes::from_static(b"joined")));
         for seq in 12..=16 {
             message(&mut outbox, "a", seq, 20);
         }
         message(&mut outbox, "a", 17, 90);
         assert_eq!(outbox.drop_oldest(&LIMITS), 8);
-        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        let first = next_send(&mut outbox).unwrap_or_default();
         assert_eq!(first, &b"<a:1-2><b:7-7>joined<a:12-16>"[..]);
         assert_eq!(outbox.sent(first.len()), None);
         assert_eq!(outbox.bytes(), 90);
@@ -610,7 +635,7 @@ mod tests {
     fn answers_are_never_dropped() {
         let mut outbox = Outbox::default();
         for byte in 0..6 {
-            outbox.push(payload(20, byte), None);
+            outbox.push(payload(20, byte));
         }
         assert_eq!(outbox.drop_oldest(&LIMITS), 0);
         assert!(outbox.is_over(&LIMITS));
@@ -624,14 +649,14 @@ mod tests {
             outbox.drop_oldest(&LIMITS);
         }
         assert_eq!(outbox.gaps_count, 1);
-        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        let first = next_send(&mut outbox).unwrap_or_default();
         assert!(first.starts_with(b"<a:1-45>"), "{first:?}");
     }
 
     #[test]
     fn what_was_missed_is_never_too_much_and_keeps_its_place() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"joined"), None);
+        outbox.push(Payload::kept(Bytes::from_static(b"joined")));
         assert!(outbox.has_room_for(&missed(20), &LIMITS));
         push_missed(&mut outbox, missed(20));
         assert!(!outbox.is_over(&LIMITS));
@@ -642,7 +667,7 @@ mod tests {
         );
         message(&mut outbox, "a", 21, 20);
         let mut sent = Vec::new();
-        while let Some(payload) = outbox.next_send(&LIMITS, encode) {
+        while let Some(payload) = next_send(&mut outbox) {
             assert!(payload.len() <= LIMITS.gather_bytes_max);
             assert_eq!(outbox.sent(payload.len()), None);
             sent.extend_from_slice(&payload);
@@ -666,7 +691,7 @@ mod tests {
         message(&mut outbox, "a", 9, 20);
         assert!(outbox.is_over(&LIMITS));
         assert_eq!(outbox.drop_oldest(&LIMITS), 4, "1 to 3 count for nothing");
-        let first = outbox.next_send(&LIMITS, encode).unwrap_or_default();
+        let first = next_send(&mut outbox).unwrap_or_default();
         assert!(first.starts_with(b"<a:1-4>\x05"), "{first:?}");
         outbox.clear_waiting();
         assert_eq!(outbox.bytes(), first.len());
@@ -676,7 +701,7 @@ mod tests {
     fn the_pool_reuses_places_and_memory() {
         let mut pool = OutboxPool::default();
         let mut first = OutboxId::NONE;
-        pool.ensure(&mut first).push(payload(3, 1), None);
+        pool.ensure(&mut first).push(payload(3, 1));
         let before = first;
         assert_eq!(pool.bytes_of(first), 3);
         pool.release(&mut first);

@@ -8,6 +8,7 @@
 //! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `stopping` ends the shard, `table` holds the connections.
 
 mod accepting;
+mod coalescing;
 mod consequences;
 mod deadlines;
 mod input;
@@ -39,6 +40,7 @@ use crate::stats::ShardStats;
 use crate::ws::SessionLimits;
 
 pub use accepting::TABLE_RESERVE;
+use coalescing::{Coalescing, Sent};
 use deadlines::Deadlines;
 pub use stopping::StopPlan;
 use stopping::Stopping;
@@ -110,6 +112,8 @@ pub struct ShardCounts {
     pub connections: usize,
     /// Connections with output waiting or in flight.
     pub outboxes: usize,
+    /// Connections that something happened to, and whose output waits to leave together with more (`coalesce_us_max`).
+    pub unsettled: usize,
     /// Connections with compression windows of their own.
     pub dedicated_windows: usize,
     /// Mails that wait for a full mailbox.
@@ -136,6 +140,7 @@ pub(crate) struct Core<A: App> {
     hub: Hub,
     table: Table,
     deadlines: Deadlines,
+    coalescing: Coalescing,
     post: Post,
     admission: Arc<Admission>,
     stats: Arc<ShardStats>,
@@ -186,6 +191,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             self.driver.poll(&mut self.completions)?;
         }
         self.core.clock = self.driver.clock();
+        self.core.begin();
         self.core.pass_left = self.core.limits.queued_messages_per_pass_max;
         let mut busy = !self.completions.is_empty();
         let mut completions = std::mem::take(&mut self.completions);
@@ -210,7 +216,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             return Ok(Progress::Busy);
         }
         Ok(Progress::Idle {
-            until_us: self.core.next_due_us(),
+            until_us: self.core.idle(),
         })
     }
 
@@ -266,6 +272,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         ShardCounts {
             connections: self.core.table.connections.used(),
             outboxes: self.core.table.outboxes_used(),
+            unsettled: self.core.table.unsettled(),
             dedicated_windows: self.core.table.windows.dedicated_count(),
             mails_waiting: self.core.post.waiting(),
             hub: self.core.hub.counts(),
@@ -321,10 +328,17 @@ impl<D: Driver, A: App> Shard<D, A> {
             stats,
             ..
         } = core;
-        let busy = table.settle(&mut self.driver, |late| {
-            consequences::encode(app, &late.into_event(), scratch, stats)
-                .map(|message| message.plain())
-        });
+        let now_us = core.clock.monotonic_us;
+        let held = table.may_wait() && core.coalescing.held_until_us(now_us).is_some();
+        let busy = !held
+            && table.settle(&mut self.driver, |late| {
+                consequences::encode(app, &late.into_event(), scratch, stats)
+                    .map(|message| message.plain().bytes.clone())
+            });
+        if busy {
+            core.coalescing.settled(now_us);
+        }
+        stats.passes_coalesced.add(u64::from(held));
         let unblocked = core.post.retry();
         let wakes = core.post.wake(&mut self.driver);
         core.stats.wakes.add(wakes);
@@ -365,6 +379,7 @@ impl<A: App> Core<A> {
                 Arc::clone(&options.stats),
             ),
             deadlines: Deadlines::new(&limits, options.random_seed),
+            coalescing: Coalescing::new(limits.coalesce_us_max, clock.monotonic_us),
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
             stats: options.stats,
@@ -384,6 +399,29 @@ impl<A: App> Core<A> {
             scratch: Vec::new(),
             limits,
         }
+    }
+
+    /// A pass begins.
+    fn begin(&mut self) {
+        let sent = Sent {
+            deliveries: self.stats.deliveries_sent.value(),
+            sends: self.stats.sends.value(),
+        };
+        self.coalescing.begin(self.clock.monotonic_us, sent);
+    }
+
+    /// A pass has found nothing to do; answers when there is something, in monotonic microseconds.
+    fn idle(&mut self) -> Option<u64> {
+        let now_us = self.clock.monotonic_us;
+        self.coalescing.idle(now_us);
+        let output = self
+            .table
+            .may_wait()
+            .then(|| self.coalescing.held_until_us(now_us));
+        [self.next_due_us(), output.flatten()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Tells the other shards that this one starts without memory, and lets the application begin.

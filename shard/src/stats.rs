@@ -91,6 +91,8 @@ counters! {
     sends;
     /// Sends that did not leave at once as a whole: the peer reads too slowly for them, or has gone.
     sends_unfinished;
+    /// Passes after which output waited to leave together with more.
+    passes_coalesced;
     /// Bytes sent, frame headers included.
     bytes_sent;
     /// Sends that failed.

@@ -50,6 +50,30 @@ pub(super) struct Outgoing {
     pub(super) waiting: VecDeque<Bytes>,
 }
 
+/// Bytes of messages that leave in one send because the one before has not ended.
+const GATHER_BYTES_MAX: usize = 64 << 10;
+
+impl Outgoing {
+    /// Takes what the next operation is given, out of what waits.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        let first = self.waiting.pop_front()?;
+        let mut bytes = first.len();
+        let following = self.waiting.iter().take_while(|next| {
+            bytes += next.len();
+            bytes <= GATHER_BYTES_MAX
+        });
+        let count = following.count();
+        if count == 0 {
+            return Some(first);
+        }
+        let mut gathered = Vec::from(first);
+        for next in self.waiting.drain(..count) {
+            gathered.extend_from_slice(&next);
+        }
+        Some(Bytes::from(gathered))
+    }
+}
+
 /// One connection.
 pub(super) struct Client {
     /// Which use of the slot this is.

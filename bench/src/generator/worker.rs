@@ -347,7 +347,7 @@ impl Worker {
             Ok(count) if going && count < outgoing.current.len() => {
                 Some(outgoing.current.slice(count..))
             }
-            Ok(_) if going => outgoing.waiting.pop_front(),
+            Ok(_) if going => outgoing.next(),
             Ok(_) | Err(_) => None,
         };
         if let Some(next) = next {

@@ -62,5 +62,10 @@ fn large_room(run: Run) -> Met {
 
 #[test]
 fn a_large_room() {
-    for_few("a_large_room", 1..2, &["wakes", "sleeps"], large_room);
+    for_few(
+        "a_large_room",
+        1..2,
+        &["wakes", "sleeps", "coalesced passes"],
+        large_room,
+    );
 }

@@ -292,6 +292,13 @@ impl Cluster {
                             until_us.is_none_or(|until_us| until_us > now_us),
                             "shard {id} would spin: it has nothing to do until {until_us:?} and it is {now_us}"
                         );
+                        assert!(
+                            counts.unsettled == 0
+                                || until_us.is_some_and(|until_us| {
+                                    until_us <= now_us + self.limits.coalesce_us_max
+                                }),
+                            "shard {id} sleeps until {until_us:?} over output, and it is {now_us}"
+                        );
                         node.stage = Stage::Drowsy { until_us };
                     }
                 }
@@ -338,6 +345,11 @@ impl Cluster {
         self.count(|stats| stats.mails_sent.value())
             - self.count(|stats| stats.mails_received.value())
             - self.mails_lost
+    }
+
+    /// Connections whose output waits for more.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.counts().iter().map(|counts| counts.unsettled).sum()
     }
 
     /// Asserts that no shard sleeps over mail, where all are at rest.

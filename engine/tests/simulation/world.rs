@@ -120,7 +120,7 @@ impl World {
         members.chain(self.cluster.deadline_us()).min()
     }
 
-    /// Runs until something is so and all mail has arrived.
+    /// Runs until something is so, all mail has arrived and no output waits for more.
     ///
     /// # Panics
     /// It is not so in time.
@@ -128,7 +128,7 @@ impl World {
         let begun_us = self.cluster.now_us() - self.cluster.leapt_us;
         loop {
             self.run_to_rest();
-            if is_so(self) && self.cluster.mails_waiting() == 0 {
+            if is_so(self) && self.cluster.mails_waiting() == 0 && self.cluster.unsettled() == 0 {
                 return;
             }
             let went_on = self.pass_time();
@@ -393,6 +393,10 @@ impl World {
         met.add(
             "pings",
             self.cluster.count(|stats| stats.pings_sent.value()),
+        );
+        met.add(
+            "coalesced passes",
+            self.cluster.count(|stats| stats.passes_coalesced.value()),
         );
         met.add("clock jumps", self.cluster.jumps);
         met.add("shard deaths", self.cluster.crashed.len() as u64);

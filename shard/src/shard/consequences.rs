@@ -28,7 +28,11 @@ pub(super) fn encode<A: App>(
         tracing::error!("the application panicked while it encoded an event; the event is dropped");
         return None;
     };
-    Some(Outgoing::new(kind?, scratch))
+    let origin = match event {
+        Event::Message(message) => origin_of(message),
+        _ => None,
+    };
+    Some(Outgoing::new(kind?, scratch, origin))
 }
 
 /// The sequence number that a message carries to members of a room, where a gap may name it.
@@ -100,19 +104,19 @@ impl<A: App> Core<A> {
                 }
             }
             Effect::ToSlice { slice, event } => {
-                let Some((mut message, origin)) = self.message(&event) else {
+                let Some(mut message) = self.message(&event) else {
                     return;
                 };
                 for key in self.hub.slice_members(slice) {
-                    self.table.queue(key, &mut message, origin.clone());
+                    self.table.queue(key, &mut message);
                 }
             }
             Effect::ToUser { user, event } => {
-                let Some((mut message, origin)) = self.message(&event) else {
+                let Some(mut message) = self.message(&event) else {
                     return;
                 };
                 for key in self.hub.user_connections(&user) {
-                    self.table.queue(key, &mut message, origin.clone());
+                    self.table.queue(key, &mut message);
                 }
             }
         }
@@ -125,8 +129,8 @@ impl<A: App> Core<A> {
                 kind,
                 payload,
             } => {
-                let mut message = Outgoing::new(kind, &payload);
-                self.table.queue(connection, &mut message, None);
+                let mut message = Outgoing::new(kind, &payload, None);
+                self.table.queue(connection, &mut message);
             }
             Action::SendEvent { connection, event } => self.send_event(connection, &event),
             Action::Close {
@@ -214,20 +218,15 @@ impl<A: App> Core<A> {
         self.send_error(key, code, message, id, room);
     }
 
-    fn message(&mut self, event: &Event) -> Option<(Outgoing, Option<Origin>)> {
-        let message = encode(&mut self.app, event, &mut self.scratch, &self.stats)?;
-        let origin = match event {
-            Event::Message(message) => origin_of(message),
-            _ => None,
-        };
-        Some((message, origin))
+    fn message(&mut self, event: &Event) -> Option<Outgoing> {
+        encode(&mut self.app, event, &mut self.scratch, &self.stats)
     }
 
     /// Sends an event to one connection.
     pub(super) fn send_event(&mut self, key: ConnectionKey, event: &Event) {
-        if let Some((mut message, origin)) = self.message(event) {
+        if let Some(mut message) = self.message(event) {
             self.spend_answer(key, self.scratch.len());
-            self.table.queue(key, &mut message, origin);
+            self.table.queue(key, &mut message);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,9 +10,12 @@ use bytes::Bytes;
 use crate::compression::{Compression, Outgoing, Windows};
 use crate::connection::{Connection, Connections, Flags, SentNow, Settling, Stash, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
+use crate::gathering::Gathering;
 use crate::hub::event::Message;
 use crate::limits::Limits;
-use crate::outbox::{Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, SlowConsumer};
+use crate::outbox::{
+    Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, Payload, SlowConsumer,
+};
 use crate::stats::ShardStats;
 use crate::ws::deflate::Agreement;
 
@@ -25,11 +29,16 @@ pub(super) struct Table {
     pub(super) windows: Windows,
     outboxes: OutboxPool,
     outbox_limits: OutboxLimits,
+    /// Above these output waits for no other.
+    outbox_pressed: OutboxLimits,
+    gathering: Gathering,
     slow_consumer: SlowConsumer,
     unread_bytes_max: usize,
     /// See [`Settling::behind`].
     behind: Option<(u64, u64)>,
     sent_now: SentNow,
+    /// See [`Table::may_wait`].
+    is_pressed: bool,
     /// To be settled at the end of the pass.
     dirty: Vec<ConnectionKey>,
     /// Too slow for what they are sent; closed when the event at hand has reached everybody.
@@ -44,18 +53,25 @@ impl Table {
         compression: Compression,
         stats: Arc<ShardStats>,
     ) -> Self {
+        let outbox_limits = OutboxLimits {
+            bytes_max: limits.outbox_bytes_max as usize,
+            messages_max: limits.outbox_messages_max as usize,
+            gather_bytes_max: limits.gather_bytes_max.min(limits.outbox_bytes_max / 2) as usize,
+            recovery_bytes_max: limits.recovery_bytes_max as usize,
+        };
         Self {
             connections: Connections::default(),
             addresses: HashMap::new(),
             stashes: HashMap::new(),
             windows: Windows::new(compression, slow_consumer, limits),
             outboxes: OutboxPool::default(),
-            outbox_limits: OutboxLimits {
-                bytes_max: limits.outbox_bytes_max as usize,
-                messages_max: limits.outbox_messages_max as usize,
-                gather_bytes_max: limits.gather_bytes_max.min(limits.outbox_bytes_max / 2) as usize,
-                recovery_bytes_max: limits.recovery_bytes_max as usize,
+            outbox_limits,
+            outbox_pressed: OutboxLimits {
+                bytes_max: outbox_limits.bytes_max.min(outbox_limits.gather_bytes_max),
+                messages_max: outbox_limits.messages_max / 4,
+                ..outbox_limits
             },
+            gathering: Gathering::default(),
             slow_consumer,
             unread_bytes_max: match slow_consumer {
                 SlowConsumer::Disconnect => limits.outbox_unread_bytes_max as usize,
@@ -65,6 +81,7 @@ impl Table {
             behind: (limits.messages_per_second_max > 0)
                 .then_some((limits.messages_per_pass_max, limits.messages_burst_max)),
             sent_now: SentNow::default(),
+            is_pressed: false,
             dirty: Vec::new(),
             too_slow: Vec::new(),
             stats,
@@ -113,13 +130,8 @@ impl Table {
     }
 
     /// Puts a message behind what else waits for a connection, in the form that it takes. The slow-consumer policy decides where too much waits.
-    pub(super) fn queue(
-        &mut self,
-        key: ConnectionKey,
-        message: &mut Outgoing,
-        origin: Option<Origin>,
-    ) {
-        self.queue_with(key, origin, |windows, agreement| match agreement {
+    pub(super) fn queue(&mut self, key: ConnectionKey, message: &mut Outgoing) {
+        self.queue_with(key, |windows, agreement| match agreement {
             None => message.plain(),
             Some(agreement) => windows.frame(message, key.slot, agreement),
         });
@@ -127,14 +139,13 @@ impl Table {
 
     /// The same for a control frame, which is never compressed (RFC 7692 §6.1).
     pub(super) fn queue_control(&mut self, key: ConnectionKey, frame: Bytes) {
-        self.queue_with(key, None, |_, _| frame);
+        self.queue_with(key, |_, _| Payload::kept(frame));
     }
 
     fn queue_with(
         &mut self,
         key: ConnectionKey,
-        origin: Option<Origin>,
-        payload: impl FnOnce(&mut Windows, Option<Agreement>) -> Bytes,
+        payload: impl FnOnce(&mut Windows, Option<Agreement>) -> Rc<Payload>,
     ) {
         let Some(connection) = self.connections.find(key) else {
             return;
@@ -144,18 +155,21 @@ impl Table {
             return;
         }
         let payload = payload(&mut self.windows, connection.session.agreement());
-        let outbox = self.outboxes.push(&mut connection.outbox, payload, origin);
+        let outbox = self.outboxes.push(&mut connection.outbox, payload);
         self.stats.deliveries_sent.add(1);
         // One payload alone is never too much.
         if let Some(outbox) = outbox
-            && outbox.is_over(&self.outbox_limits)
+            && outbox.is_over(&self.outbox_pressed)
         {
-            if self.slow_consumer == SlowConsumer::DropOldest {
+            // Where a send is in flight, settling would let nothing go.
+            self.is_pressed |= !connection.has(Flags::SENDING);
+            let is_over = outbox.is_over(&self.outbox_limits);
+            if is_over && self.slow_consumer == SlowConsumer::DropOldest {
                 self.stats
                     .dropped_oldest
                     .add(outbox.drop_oldest(&self.outbox_limits));
             }
-            if outbox.is_over(&self.outbox_limits) {
+            if is_over && outbox.is_over(&self.outbox_limits) {
                 self.too_slow.push(key);
             }
         }
@@ -217,7 +231,7 @@ impl Table {
     /// Puts the last words of a connection behind the others that wait; no bound applies to them.
     pub(super) fn queue_last(&mut self, key: ConnectionKey, payload: Bytes) {
         if let Some(outbox) = self.outbox(key) {
-            outbox.push(payload, None);
+            outbox.push(Payload::kept(payload));
         }
     }
 
@@ -317,6 +331,16 @@ impl Table {
         self.outboxes.largest()
     }
 
+    /// Whether there is something to settle, none of which needs it now.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.dirty.is_empty() && !self.is_pressed
+    }
+
+    /// Connections to be settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Settles every connection that something happened to, once; answers whether there was one.
     pub(super) fn settle<D: Driver>(
         &mut self,
@@ -327,6 +351,7 @@ impl Table {
             connections,
             outboxes,
             outbox_limits,
+            gathering,
             dirty,
             sent_now,
             stats,
@@ -336,6 +361,7 @@ impl Table {
         if driver.is_behind() {
             return busy;
         }
+        self.is_pressed = false;
         for key in dirty.drain(..) {
             let Some(connection) = connections.find(key) else {
                 continue;
@@ -344,6 +370,7 @@ impl Table {
             let settling = Settling {
                 outboxes,
                 outbox_limits,
+                gathering,
                 sent_now,
                 unread_bytes_max: self.unread_bytes_max,
                 behind: self.behind,
@@ -351,6 +378,7 @@ impl Table {
             let paused = connection.settle(key, driver, settling, &mut encode);
             stats.reading_paused.add(u64::from(paused));
         }
+        gathering.clear();
         busy
     }
 }

@@ -1,5 +1,6 @@
 //! The loop on the simulated driver, where one shard and a client or two are enough to show something.
 
+mod coalescing;
 mod compression;
 mod fairness;
 

@@ -11,7 +11,7 @@ use crate::stamp::{STREAM_DIRECT, Stamp};
 
 /// Messages that one pass sends. They leave at its end, so more of them would leave later than their books say; and a
 /// schedule that the thread cannot keep up with must not keep it from receiving.
-const MESSAGES_A_PASS_MAX: usize = 32;
+const MESSAGES_A_PASS_MAX: usize = 256;
 
 /// A connection that sends.
 pub(super) struct Publisher {
