@@ -4,6 +4,7 @@ mod facts;
 mod measured;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::generator::{
@@ -40,6 +41,9 @@ const NOTICE_NS: u64 = 100_000_000;
 
 /// The machine's time that the hypervisor gave to others, above which numbers are doubtful.
 const STEAL_SHARE_MAX: f64 = 0.02;
+
+/// Part of a table of descriptors that is planned for: what the groups' slices round up must fit, too.
+const TABLE_SHARE: f64 = 0.97;
 
 /// Why a run could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -150,11 +154,28 @@ impl Run {
         Self::start_with(workload, common, threads, facts)
     }
 
+    /// As [`Run::start`], with threads more for so many connections beside those that are measured.
+    ///
+    /// # Errors
+    /// As [`Run::start`].
+    pub fn start_beside(
+        workload: &str,
+        common: &Common,
+        connections: u32,
+        facts: Vec<Fact>,
+    ) -> Result<Self, RunError> {
+        let threads = common.threads.unwrap_or_else(|| {
+            let table = (f64::from(Fleet::thread_connections_max()) * TABLE_SHARE) as u32;
+            common.cores().len().max(1) as u32 + connections.div_ceil(table.max(1))
+        });
+        Self::start_with(workload, common, threads, facts)
+    }
+
     /// As [`Run::start`], with a number of threads.
     ///
     /// # Errors
     /// As [`Run::start`].
-    pub fn start_with(
+    fn start_with(
         workload: &str,
         common: &Common,
         threads: u32,
@@ -231,6 +252,13 @@ impl Run {
             slow: 0,
             threads: 0..threads,
         }
+    }
+
+    /// The threads of the connections beside those that are measured: they run when the others leave them the time. All, where there are no more.
+    #[must_use]
+    pub fn threads_beside(&self) -> Range<u32> {
+        let (busy, all) = (self.fleet.busy_threads(), self.fleet.threads());
+        if all > busy { busy..all } else { 0..busy }
     }
 
     /// Opens a group and waits until all of it has joined.

@@ -201,7 +201,8 @@ fn make_shard<A: App>(
         table_size: shared.table_size,
         shard,
         peers: Arc::clone(&shared.peers),
-        accept_with_addresses: shared.admission.needs_addresses(),
+        accept_one_by_one: shared.admission.needs_addresses()
+            || shared.limits.accepts_per_second_max > 0,
         limits: &shared.limits,
     })?;
     let options = ShardOptions {

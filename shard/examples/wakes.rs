@@ -86,7 +86,7 @@ fn ring(shard: ShardId, core: usize, peers: &Arc<Peers>) -> RingDriver {
         table_size: 4,
         shard,
         peers: Arc::clone(peers),
-        accept_with_addresses: false,
+        accept_one_by_one: false,
         limits: &Limits::default(),
     })
     .unwrap()

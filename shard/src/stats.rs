@@ -101,6 +101,8 @@ counters! {
     receive_errors;
     /// Receives that ended because every buffer was in use.
     receive_no_buffers;
+    /// Times that accepting rested because so many came (`accepts_per_second_max`).
+    accepts_paced;
     /// Times that accepting ended with an error.
     accept_errors;
     /// Connections closed because the peer broke RFC 6455.

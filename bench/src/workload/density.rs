@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::generator::{Fleet, GroupId, Metric, Mix};
+use crate::generator::{GroupId, Metric, Mix};
 use crate::layout::Group;
 use crate::observe::{KernelMemory, ProcessTree, ProcessUsage};
 use crate::options::{self, Common};
@@ -12,9 +12,6 @@ use crate::result::{DensityStep, Fact};
 use crate::run::{Finished, Load, Measured, Run, RunError};
 
 use super::payload;
-
-/// Part of a table of descriptors that is planned for: what the groups' slices round up must fit, too.
-const TABLE_SHARE: f64 = 0.97;
 
 /// How long memory is given to settle before it is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -127,10 +124,10 @@ pub fn run(common: &Common, options: &DensityOptions) -> Result<Finished, RunErr
     } else {
         0
     };
-    let mut run = Run::start_with(
+    let mut run = Run::start_beside(
         "density",
         common,
-        threads(common, options.connections),
+        options.connections,
         facts(options, probes),
     )?;
     let busy = run.fleet.busy_threads();
@@ -145,11 +142,7 @@ pub fn run(common: &Common, options: &DensityOptions) -> Result<Finished, RunErr
         slow: 0,
         threads,
     };
-    let idle_threads = if run.fleet.threads() > busy {
-        busy..run.fleet.threads()
-    } else {
-        0..busy
-    };
+    let idle_threads = run.threads_beside();
     let probe_group = group("p", probes, options.probe_room_size, 1, 0..busy);
     let first = options.first.min(options.connections - 1);
     let idle: Vec<Group> = [first]
@@ -252,15 +245,6 @@ fn probe_rooms(
         duration,
     };
     run.measure(probe, load, "probing", |_| Ok(())).map(Some)
-}
-
-/// Threads for the probes, and as many more as the idle connections need tables.
-fn threads(common: &Common, connections: u32) -> u32 {
-    let cores = common.cores().len().max(1) as u32;
-    common.threads.unwrap_or_else(|| {
-        let table = (f64::from(Fleet::thread_connections_max()) * TABLE_SHARE) as u32;
-        cores + connections.div_ceil(table.max(1))
-    })
 }
 
 /// `total` in `count` parts, none of them empty, as even as can be.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::RoomOptions;
 use crate::generator::{GroupPlan, Metric};
+use crate::layout::Group;
 use crate::options::Common;
 use crate::result::{Fact, Recovery};
 use crate::run::{Finished, Run, RunError};
@@ -34,12 +35,16 @@ pub fn run(common: &Common, options: &StormOptions) -> Result<Finished, RunError
         "connections that drop at once",
         options.dropped.to_string(),
     ));
-    let connections = u64::from(options.rooms.connections) + u64::from(options.dropped);
-    let mut run = Run::start("storm", common, connections, facts)?;
+    let mut run = Run::start_beside("storm", common, options.dropped, facts)?;
     let rooms = options.rooms.group(&run, "rooms")?;
     let rooms = super::open_steady(&mut run, rooms, false)?;
+    // Whoever comes back has a machine of its own: it takes no time from those that stay, but what it takes of the server's.
+    let stormy = Group {
+        threads: run.threads_beside(),
+        ..run.rooms("storm", options.dropped, ROOM_SIZE, 0)
+    };
     let stormy = GroupPlan {
-        group: run.rooms("storm", options.dropped, ROOM_SIZE, 0),
+        group: stormy,
         direct: false,
         returns: true,
         recovers: false,

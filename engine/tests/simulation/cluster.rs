@@ -45,6 +45,8 @@ impl ClusterOptions {
         let limits = Limits {
             compressed_bytes_min: 64,
             dedicated_windows_max: 8,
+            // Most runs are to begin at once.
+            accepts_per_second_max: 0,
             ..Limits::default()
         };
         let setup = SimSetup {

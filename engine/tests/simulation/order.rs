@@ -139,6 +139,9 @@ fn options(run: Run, random: &mut Random) -> ClusterOptions {
         limits.messages_per_second_max = random.between(50, 500) as u64;
         limits.messages_burst_max = random.between(1, 10) as u64;
     }
+    if random.chance(200) {
+        limits.accepts_per_second_max = random.magnitude_between(10, 10_000) as u64;
+    }
     options
 }
 
@@ -215,6 +218,7 @@ fn order_and_completeness() {
         "losses",
         "duplicates",
         "rate limits",
+        "paced accepts",
         "pings",
         "audited",
         "acks checked",

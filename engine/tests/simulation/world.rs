@@ -398,6 +398,10 @@ impl World {
             "coalesced passes",
             self.cluster.count(|stats| stats.passes_coalesced.value()),
         );
+        met.add(
+            "paced accepts",
+            self.cluster.count(|stats| stats.accepts_paced.value()),
+        );
         met.add("clock jumps", self.cluster.jumps);
         met.add("shard deaths", self.cluster.crashed.len() as u64);
         met.add("audited", self.books.audited());

@@ -88,9 +88,9 @@ pub struct RingOptions<'limits> {
     pub shard: ShardId,
     /// How the shards reach each other.
     pub peers: Arc<Peers>,
-    /// Whether `Accepted` carries the peer's address. Connections are accepted one by one then, which costs
-    /// more under a storm of them.
-    pub accept_with_addresses: bool,
+    /// Whether connections are accepted one by one: `Accepted` carries the peer's address then, and a pass accepts a few at most, not all that
+    /// wait. It costs more under a storm of them.
+    pub accept_one_by_one: bool,
     /// The sizes of queues and buffers.
     pub limits: &'limits Limits,
 }
@@ -196,7 +196,7 @@ impl RingDriver {
             payloads: Payloads::new(),
             attempts: Attempts::default(),
             targets: Targets::default(),
-            acceptor: Acceptor::new(options.listener, options.accept_with_addresses),
+            acceptor: Acceptor::new(options.listener, options.accept_one_by_one),
             deadline: Deadline::new(),
             clock: time::clock_read(),
             batch: Vec::new(),
@@ -594,7 +594,7 @@ mod tests {
             table_size: 4,
             shard: 0,
             peers: Arc::new(Peers::new(1).unwrap()),
-            accept_with_addresses: false,
+            accept_one_by_one: false,
             limits: &limits,
         });
         match driver {

@@ -35,6 +35,8 @@ impl<A: App> Core<A> {
     pub(super) fn accepted(&mut self, slot: Slot, peer: Option<IpAddr>) {
         self.stats.connections_accepted.add(1);
         self.stats.connections_open.add(1);
+        let rests = self.deadlines.note_accept(self.clock.monotonic_us);
+        self.stats.accepts_paced.add(u64::from(rests));
         let over = self.table.connections.used() - self.turned_away >= self.connections_max;
         let dropped = self.has_dropped();
         let (key, connection) = self.table.connections.insert(slot);
@@ -108,7 +110,7 @@ impl<A: App> Core<A> {
     fn wants_accept(&self) -> bool {
         self.stopping.is_none()
             && self.turned_away < TURNED_AWAY_MAX
-            && self.deadlines.may_accept(self.clock.monotonic_ms())
+            && self.deadlines.may_accept(self.clock)
     }
 
     /// Sends an HTTP answer other than 101 and ends the connection.

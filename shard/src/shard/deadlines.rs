@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use super::Core;
 use crate::app::App;
 use crate::connection::{Flags, Pace, State};
-use crate::driver::{ConnectionKey, Slot};
+use crate::driver::{Clock, ConnectionKey, Slot};
 use crate::limits::Limits;
 use crate::timer::TimerWheel;
 use crate::ws::{Rejection, frame};
@@ -29,6 +29,9 @@ const HEARTBEAT_WAIT_MS_MAX: u64 = 250;
 /// How long accepting rests after an error, such as a full table of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
+/// How long accepting rests where more come than may, in microseconds. What the bound permits in that time is then accepted at once.
+const ACCEPT_REST_US: u64 = 5000;
+
 /// How long a shard sleeps at most while mail waits for a full mailbox.
 const BLOCKED_SLEEP_US: u64 = 1000;
 
@@ -40,6 +43,7 @@ pub(super) struct Deadlines {
     resumes: BinaryHeap<Reverse<(u64, ConnectionKey)>>,
     pub(super) app_timer_ms: Option<u64>,
     accept_after_ms: Option<u64>,
+    accept_pace: AcceptPace,
     heartbeat_ms: u64,
     /// Where the groups of heartbeats begin: shards must not all beat at the same moments.
     heartbeat_phase_ms: u64,
@@ -53,6 +57,7 @@ impl Deadlines {
             resumes: BinaryHeap::new(),
             app_timer_ms: None,
             accept_after_ms: None,
+            accept_pace: AcceptPace::new(limits.accepts_per_second_max),
             heartbeat_ms: limits.heartbeat_ms,
             heartbeat_phase_ms: phase_ms % HEARTBEAT_WAIT_MS_MAX,
             expired: Vec::new(),
@@ -97,9 +102,22 @@ impl Deadlines {
         self.accept_after_ms = None;
     }
 
-    pub(super) fn may_accept(&self, now_ms: u64) -> bool {
+    fn accept_pause_is_over(&self, now_ms: u64) -> bool {
         self.accept_after_ms
             .is_none_or(|after_ms| after_ms <= now_ms)
+    }
+
+    /// A connection was accepted; answers whether accepting rests now, as too many come.
+    pub(super) fn note_accept(&mut self, now_us: u64) -> bool {
+        self.accept_pace.note(now_us)
+    }
+
+    pub(super) fn may_accept(&self, clock: Clock) -> bool {
+        self.accept_pause_is_over(clock.monotonic_ms())
+            && self
+                .accept_pace
+                .rests_until_us(clock.monotonic_us)
+                .is_none()
     }
 
     fn next_due_ms(&self) -> Option<u64> {
@@ -116,12 +134,48 @@ impl Deadlines {
     }
 }
 
+/// Bounds how many are accepted a second, by the time at which the next one would come if all came as fast as they may (the virtual scheduling
+/// algorithm of ITU-T I.371, A.1).
+#[derive(Debug)]
+struct AcceptPace {
+    /// Between two; 0 where there is no bound.
+    interval_us: u64,
+    next_us: u64,
+    rests_until_us: u64,
+}
+
+impl AcceptPace {
+    fn new(per_second_max: u64) -> Self {
+        Self {
+            interval_us: 1_000_000_u64.checked_div(per_second_max).unwrap_or(0),
+            next_us: 0,
+            rests_until_us: 0,
+        }
+    }
+
+    fn note(&mut self, now_us: u64) -> bool {
+        if self.interval_us == 0 {
+            return false;
+        }
+        self.next_us = self.next_us.max(now_us.saturating_sub(ACCEPT_REST_US)) + self.interval_us;
+        let was_resting = self.rests_until_us(now_us).is_some();
+        if self.next_us > now_us {
+            self.rests_until_us = self.next_us + ACCEPT_REST_US;
+        }
+        !was_resting && self.rests_until_us(now_us).is_some()
+    }
+
+    fn rests_until_us(&self, now_us: u64) -> Option<u64> {
+        (self.rests_until_us > now_us).then_some(self.rests_until_us)
+    }
+}
+
 impl<A: App> Core<A> {
     /// Fires what is due.
     pub(super) fn run_due(&mut self) -> bool {
         let now_ms = self.clock.monotonic_ms();
         let mut busy = false;
-        if self.deadlines.may_accept(now_ms) {
+        if self.deadlines.accept_pause_is_over(now_ms) {
             // A pause that is over is no deadline any more: the shard would never sleep again.
             self.deadlines.resume_accept();
         }
@@ -183,6 +237,11 @@ impl<A: App> Core<A> {
         .into_iter()
         .flatten()
         .map(|due_ms| due_ms * 1000)
+        .chain(
+            self.deadlines
+                .accept_pace
+                .rests_until_us(self.clock.monotonic_us),
+        )
         .min()
     }
 
@@ -242,6 +301,38 @@ impl<A: App> Core<A> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn accepting_rests_so_that_the_average_is_what_may_come() {
+        for per_second_max in [50, 5000, 300_000] {
+            let mut pace = AcceptPace::new(per_second_max);
+            let (mut accepted, mut rests) = (0, 0);
+            for now_us in (1_000_000..11_000_000).step_by(100) {
+                // Sixteen come at a time, as long as any may come.
+                if pace.rests_until_us(now_us).is_none() {
+                    accepted += 16;
+                    rests += (0..16).filter(|_| pace.note(now_us)).count() as u64;
+                }
+            }
+            let expected = (10 * per_second_max).min(16 * 100_000);
+            assert!(
+                accepted >= expected * 9 / 10 && accepted <= expected + 64,
+                "{accepted} of {expected}"
+            );
+            assert_eq!(rests > 0, per_second_max < 160_000);
+        }
+    }
+
+    #[test]
+    fn few_who_come_now_and_then_never_wait() {
+        let mut pace = AcceptPace::new(1000);
+        for now_us in (1_000_000..2_000_000).step_by(2000) {
+            assert!(!pace.note(now_us), "at {now_us} µs");
+            assert_eq!(pace.rests_until_us(now_us), None);
+        }
+        let mut unbounded = AcceptPace::new(0);
+        assert!((0..100_000).all(|_| !unbounded.note(5)));
+    }
 
     /// Heartbeats of so many connections, asked for evenly over an interval: how many leave at each time.
     fn groups(connections: u64, heartbeat_ms: u64) -> BTreeMap<u64, usize> {

@@ -562,6 +562,7 @@ fn whoever_was_turned_away_takes_no_place() {
 fn a_full_table_lets_wait_whom_it_cannot_answer_yet() {
     let mut rig = Rig::one(Limits {
         close_ms_max: 100,
+        accepts_per_second_max: 0,
         ..Limits::default()
     });
     let _inside: Vec<_> = (0..256 - TABLE_RESERVE).map(|_| rig.client()).collect();

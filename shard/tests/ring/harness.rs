@@ -105,7 +105,7 @@ impl Harness {
             table_size: setup.table_size,
             shard: 0,
             peers: Arc::clone(&peers),
-            accept_with_addresses: setup.with_addresses,
+            accept_one_by_one: setup.with_addresses,
             limits: &setup.limits,
         })
         .unwrap();

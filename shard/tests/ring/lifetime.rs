@@ -44,7 +44,7 @@ fn a_table_beyond_the_limit_is_refused_with_a_remedy() {
             table_size,
             shard: 0,
             peers: Arc::clone(&peers),
-            accept_with_addresses: false,
+            accept_one_by_one: false,
             limits: &limits,
         };
         match RingDriver::new(options) {
@@ -70,7 +70,7 @@ fn one_driver_runs_for_a_shard_at_a_time() {
         table_size: 4,
         shard,
         peers: Arc::clone(&harness.peers),
-        accept_with_addresses: false,
+        accept_one_by_one: false,
         limits: &limits,
     };
     assert!(RingDriver::new(options(0)).is_err());
@@ -126,7 +126,7 @@ fn a_driver_made_again_on_the_same_listener_serves_on() {
             table_size: 4,
             shard: 0,
             peers: Arc::clone(&peers),
-            accept_with_addresses: false,
+            accept_one_by_one: false,
             limits: &limits,
         })
         .unwrap();

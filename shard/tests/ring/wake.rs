@@ -18,7 +18,7 @@ fn shard(shard: ShardId, peers: &Arc<Peers>) -> RingDriver {
         table_size: 16,
         shard,
         peers: Arc::clone(peers),
-        accept_with_addresses: false,
+        accept_one_by_one: false,
         limits: &limits,
     })
     .unwrap()
