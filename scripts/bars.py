@@ -46,12 +46,14 @@ class Figure:
         return f"  {verdict:<13}{self.what:<66}{value:>10}   bar {sign} {self.bar:,.2f}{note}"
 
 
-def bench(*arguments):
-    """Runs the harness; its report as it is in JSON."""
+def bench(options, bar, *arguments):
+    """Runs the harness; its report as it is in JSON. With `--reports` it stays, and the page beside it."""
     with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "result.json"
-        command = [str(BENCH), *map(str, arguments), "--json", str(report), "--quiet"]
-        print("  $", " ".join(["shardcast-bench", *command[1:-3]]), flush=True)
+        report = (options.reports or Path(directory)) / f"{bar}.json"
+        kept = ["--html", str(report.with_suffix(".html"))] if options.reports else []
+        command = [str(BENCH), *map(str, arguments)]
+        print("  $", " ".join(["shardcast-bench", *command[1:]]), flush=True)
+        command += ["--json", str(report), "--quiet", *kept]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if not report.exists():
             sys.exit(f"{done.stdout}\nscripts/bars.py: the harness ended with {done.returncode} and left no report")
@@ -105,8 +107,9 @@ def ratio(found, of, to):
     return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, 0, 0)
 
 
-def compare(options, workloads, rounds):
+def compare(options, bar, workloads, rounds):
     return bench(
+        options, bar,
         "compare", "--servers", "shardcast,floor,tokio-tungstenite", "--workloads", workloads,
         "--rounds", rounds or options.rounds, "--server-cores", options.server_core,
         *(["--duration", options.duration] if options.duration else []),
@@ -115,7 +118,7 @@ def compare(options, workloads, rounds):
 
 def cpu(options):
     """CPU time of a delivery: next to that of a bare send(), and to tokio-tungstenite's"""
-    document = compare(options, "rooms-1000,rooms-100", None)
+    document = compare(options, "cpu", "rooms-1000,rooms-100", None)
     for workload in ("rooms-1000", "rooms-100"):
         found = by_round(document, workload, lambda run: run["result"]["server_use"]["cpu_per_delivery_us"])
         for peer, bar in (("floor", 1.10), ("tokio-tungstenite", 0.70)):
@@ -125,7 +128,7 @@ def cpu(options):
 
 def capacity(options):
     """Deliveries a second at p99 ≤ 50 ms, rooms of 100, 128 B, one core"""
-    document = compare(options, "capacity", 1)
+    document = compare(options, "capacity", "capacity", 1)
     found = by_round(
         document,
         "capacity",
@@ -138,8 +141,10 @@ def capacity(options):
 
 def storm(options):
     """100,000 connections drop and return at once, beside rooms that stay"""
-    with Server("--shards", str(options.shards)) as server:
-        result = bench("storm", *server.options(), "--dropped", 100_000, "--warmup", 2)
+    # More shards than cores, so that each accepts less; and members of large rooms are counted, not named.
+    pace = ("--accepts-per-second-max", str(4000 // options.shards), "--presence-individual-max", "0")
+    with Server("--shards", str(options.shards), *pace) as server:
+        result = bench(options, "storm", "storm", *server.options(), "--dropped", 100_000, "--warmup", 2)
     quiet, beside = p99_us(result, "delivery, quiet"), p99_us(result, "delivery, storm")
     recovery = result["recovery"]
     came_back = f"{recovery['recovered']:,} of {recovery['dropped']:,} back after {recovery['last_s']:.1f} s"
@@ -154,7 +159,7 @@ def flat(options):
     shards = options.connections // 16_000 + 2
     buffers = ("--receive-buffers-max", "64", "--receive-buffer-bytes", "4096")
     with Server("--shards", str(shards), *buffers, "--heartbeat-ms", str(options.heartbeat_ms)) as server:
-        result = bench("density", *server.options(), "--connections", options.connections, "--steps", 1, "--hold", 60)
+        result = bench(options, "flat", "density", *server.options(), "--connections", options.connections, "--steps", 1, "--hold", 60)
     first, last = result["density"][0], result["density"][-1]
     each = [step["probe"]["quantiles"]["p99_us"] for step in (first, last)]
     note = f"{each[0] / 1000:.1f} ms, then {each[1] / 1000:.1f} ms"
@@ -173,6 +178,7 @@ def main():
     parser.add_argument("--shards", type=int, default=10, help="shards of `storm` [default: 10]")
     parser.add_argument("--connections", type=int, default=1_000_000, help="idle connections of `flat` [default: 1,000,000]")
     parser.add_argument("--heartbeat-ms", type=int, default=120_000, help="their heartbeat [default: 120,000]")
+    parser.add_argument("--reports", type=Path, metavar="DIR", help="keep the harness's reports there, one for each bar")
     options = parser.parse_args()
     unknown = [bar for bar in options.bars if bar not in BARS]
     if unknown:

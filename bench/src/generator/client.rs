@@ -137,3 +137,28 @@ impl Client {
 
 /// At a million connections the harness must leave the machine's memory to the server.
 const _: () = assert!(size_of::<Client>() <= 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_leaves_together_in_order_and_bounded() {
+        let mut outgoing = Outgoing {
+            current: Bytes::new(),
+            waiting: VecDeque::new(),
+        };
+        assert_eq!(outgoing.next(), None);
+        for message in ["one ", "two ", "three"] {
+            outgoing.waiting.push_back(Bytes::from(message));
+        }
+        let large = Bytes::from(vec![b'x'; GATHER_BYTES_MAX]);
+        outgoing.waiting.push_back(large.clone());
+        outgoing.waiting.push_back(Bytes::from("last"));
+        let mut next = || outgoing.next();
+        assert_eq!(next(), Some(Bytes::from("one two three")));
+        assert_eq!(next(), Some(large));
+        assert_eq!(next(), Some(Bytes::from("last")));
+        assert_eq!(next(), None);
+    }
+}

@@ -29,6 +29,10 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 use shardcast_shard::limits::Limits;
 use shardcast_shard::ring::{Peers, RingDriver, RingOptions, table_size_max};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 use crate::layout::Group;
 use crate::protocol::Protocol;
@@ -481,7 +485,7 @@ impl ThreadStart {
             table_size: table_size_max(),
             shard: thread as u16,
             peers: self.peers,
-            accept_with_addresses: false,
+            accept_one_by_one: false,
             limits: &limits,
         });
         let driver = match driver {
@@ -516,12 +520,13 @@ fn task_id() -> Option<u32> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// Makes this thread run when the others leave it the time. Idle connections stand for clients on machines of their own, which would take no
-/// time from the server or from those that are measured.
+/// Makes this thread run only while the others leave it the time. Its connections stand for clients on machines of their own, which would take no
+/// time from the server or from those that are measured: whoever wakes goes before it at once (`SCHED_IDLE`, sched(7)).
 fn yield_to_others() {
-    const LOWEST: i32 = 19;
-    // On Linux nobody means the calling thread (setpriority(2), "C library/kernel differences"). It may always lower its own priority.
-    let _: Result<(), rustix::io::Errno> = rustix::process::setpriority_process(None, LOWEST);
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // A thread may always lower its own priority.
+    let _: Result<(), thread_priority::Error> =
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 
 /// Sizes of a ring: large buffers where messages arrive, small ones where connections idle.

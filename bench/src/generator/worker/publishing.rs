@@ -10,7 +10,8 @@ use crate::schedule::{self, Schedule};
 use crate::stamp::{STREAM_DIRECT, Stamp};
 
 /// Messages that one pass sends. They leave at its end, so more of them would leave later than their books say; and a
-/// schedule that the thread cannot keep up with must not keep it from receiving.
+/// schedule that the thread cannot keep up with must not keep it from receiving. Fewer would hold the schedule back: a pass that receives from a
+/// thousand connections takes 5 ms.
 const MESSAGES_A_PASS_MAX: usize = 256;
 
 /// A connection that sends.
