@@ -186,6 +186,8 @@ def main():
     for needed in (SERVER, BENCH):
         if not os.access(needed, os.X_OK):
             parser.error(f"{needed} is missing: cargo build --release -p shardcast -p shardcast-bench")
+    if options.reports:
+        options.reports.mkdir(parents=True, exist_ok=True)
     figures = []
     for bar in options.bars or ["cpu", "capacity", "storm"]:
         print(f"{bar}: {BARS[bar].__doc__}", flush=True)

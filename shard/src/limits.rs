@@ -109,7 +109,7 @@ limits! {
     /// Resident memory of the process in MiB; 0 means no bound. Above it new connections get 503, open ones keep working.
     memory_mib_max = 0 in 0 ..= 16_777_216;
     /// Connections that a shard accepts a second; 0 means no bound. Above it they wait in the listener's backlog (`backlog_max`), so that those who are
-    /// connected are served while many come at once.
+    /// connected are served while many come at once. A bound above 0 makes the shard accept one connection a request instead of by multishot.
     accepts_per_second_max = 5000 in 0 ..= 1_000_000;
     /// Bytes of a handshake's request line and headers together. Above it: 431.
     handshake_size_max = 8192 in 256 ..= 65536;

@@ -2,7 +2,7 @@
 //! happens when the consumer is too slow.
 //!
 //! Only connections with output own an outbox; an idle one has none, and where one payload alone waits, as in most deliveries, it waits in a
-//! list of the pass and takes none either. Outboxes are pooled.
+//! list until the connections are settled and takes none either. Outboxes are pooled.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -390,7 +390,7 @@ const LONE: u32 = 1 << 31;
 /// Outboxes that are kept when unused: beyond it their memory is given back.
 const SPARE_OUTBOXES_MAX: usize = 1024;
 
-/// Lone payloads for which room is kept between passes.
+/// Lone payloads for which room is kept while there are none.
 const SPARE_LONE_MAX: usize = 4096;
 
 /// The outboxes of a shard. As many as connections with output, at most.
@@ -400,7 +400,7 @@ pub(crate) struct OutboxPool {
     free: Vec<u32>,
     #[expect(clippy::vec_box, reason = "a box moves between the lists as it is")]
     spare: Vec<Box<Outbox>>,
-    /// Payloads of this pass that wait alone. Empty between passes; kept for its capacity.
+    /// Payloads that wait alone until their connections are settled. Empty then; kept for its capacity.
     lone: Vec<Option<Rc<Payload>>>,
     lone_count: usize,
 }

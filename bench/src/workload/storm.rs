@@ -35,7 +35,9 @@ pub fn run(common: &Common, options: &StormOptions) -> Result<Finished, RunError
         "connections that drop at once",
         options.dropped.to_string(),
     ));
-    let mut run = Run::start_beside("storm", common, options.dropped, facts)?;
+    // Rooms that stay may be so large that they need those threads, too.
+    let connections = options.rooms.connections + options.dropped;
+    let mut run = Run::start_beside("storm", common, connections, facts)?;
     let rooms = options.rooms.group(&run, "rooms")?;
     let rooms = super::open_steady(&mut run, rooms, false)?;
     // Whoever comes back has a machine of its own: it takes no time from those that stay, but what it takes of the server's.

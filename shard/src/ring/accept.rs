@@ -1,5 +1,5 @@
-//! Accepting: one multishot operation, or a handful of one-shot ones where the peer's address is
-//! wanted or the kernel refuses multishot.
+//! Accepting: a handful of one-shot operations where a pass is to accept a few at most or the peer's address is wanted, which is the
+//! default; otherwise one multishot operation, unless the kernel refuses it.
 
 use std::cell::UnsafeCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -105,7 +105,7 @@ mod tests {
 
     const WAIT_US_MAX: u64 = 20_000;
 
-    /// A machine whose passes take a time for each connection that is sent something, and a time for each message.
+    /// A machine whose passes take a time for each connection that is sent something, however many messages that is.
     struct Machine {
         coalescing: Coalescing,
         now_us: u64,
