@@ -529,11 +529,12 @@ fn yield_to_others() {
         set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
 }
 
-/// Sizes of a ring: large buffers where messages arrive, small ones where connections idle.
+/// Sizes of a ring: large buffers where messages arrive, small ones where connections idle. Those submit little at a time, as most kernels take the core
+/// from a thread only between two system calls.
 fn ring_limits(busy: bool) -> Limits {
     let (receive_buffers_max, receive_buffer_bytes) = if busy { (2048, 8192) } else { (256, 1024) };
     Limits {
-        submissions_max: 1024,
+        submissions_max: if busy { 1024 } else { 32 },
         completions_max: if busy { 32_768 } else { 4096 },
         receive_buffers_max,
         receive_buffer_bytes,

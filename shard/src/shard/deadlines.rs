@@ -19,9 +19,9 @@ const TICK_MS: u64 = 10;
 /// each of them may be sent something: more of them would keep all others waiting.
 const EXPIRED_PER_PASS_MAX: usize = 64;
 
-/// Heartbeats of a shard that leave together, about. A shard with idle connections alone wakes once for all of them, and once or a few times for what is
-/// answered; each of them for itself would cost it more to wake up for than to handle.
-const HEARTBEATS_TOGETHER: u64 = 32;
+/// Heartbeats of a shard that leave together, about. A shard with idle connections alone wakes once for all of them; each of them for itself would cost it
+/// more to wake up for than to handle. More of them would gain little and keep messages waiting, on this shard and on those that share its core.
+const HEARTBEATS_TOGETHER: u64 = 8;
 
 /// How long a heartbeat waits for others at most.
 const HEARTBEAT_WAIT_MS_MAX: u64 = 250;
@@ -45,8 +45,8 @@ pub(super) struct Deadlines {
     accept_after_ms: Option<u64>,
     accept_pace: AcceptPace,
     heartbeat_ms: u64,
-    /// Where the groups of heartbeats begin: shards must not all beat at the same moments.
-    heartbeat_phase_ms: u64,
+    /// The wheel's times are later than the clock's by this: shards must not all wake for their ticks and groups of heartbeats at the same moments.
+    phase_ms: u64,
     expired: Vec<Slot>,
 }
 
@@ -59,13 +59,14 @@ impl Deadlines {
             accept_after_ms: None,
             accept_pace: AcceptPace::new(limits.accepts_per_second_max),
             heartbeat_ms: limits.heartbeat_ms,
-            heartbeat_phase_ms: phase_ms % HEARTBEAT_WAIT_MS_MAX,
+            phase_ms: phase_ms % HEARTBEAT_WAIT_MS_MAX,
             expired: Vec::new(),
         }
     }
 
     pub(super) fn set(&mut self, slot: Slot, deadline_ms: u64) {
-        self.wheel.set(slot, deadline_ms);
+        self.wheel
+            .set(slot, deadline_ms.saturating_add(self.phase_ms));
     }
 
     /// Sets a heartbeat for this time or a little later, when it leaves together with others of so many connections.
@@ -73,9 +74,13 @@ impl Deadlines {
         let wait_ms_max = (self.heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX);
         let group_ms = HEARTBEATS_TOGETHER * self.heartbeat_ms / connections.max(1) as u64;
         let group_ms = group_ms.clamp(1, wait_ms_max);
-        let phase_ms = self.heartbeat_phase_ms;
-        let due_ms = (at_ms + phase_ms).next_multiple_of(group_ms) - phase_ms;
+        let due_ms = (at_ms + self.phase_ms).next_multiple_of(group_ms);
         self.wheel.set(slot, due_ms);
+    }
+
+    /// Appends those of at most `max` connections whose deadline has passed.
+    fn expire(&mut self, now_ms: u64, max: usize, expired: &mut Vec<Slot>) {
+        self.wheel.expire(now_ms + self.phase_ms, max, expired);
     }
 
     pub(super) fn cancel(&mut self, slot: Slot) {
@@ -121,9 +126,10 @@ impl Deadlines {
     }
 
     fn next_due_ms(&self) -> Option<u64> {
+        let wheel = self.wheel.next_due_ms();
         let resume = self.resumes.peek().map(|Reverse((due_ms, _))| *due_ms);
         [
-            self.wheel.next_due_ms(),
+            wheel.map(|due_ms| due_ms.saturating_sub(self.phase_ms)),
             resume,
             self.app_timer_ms,
             self.accept_after_ms,
@@ -199,7 +205,6 @@ impl<A: App> Core<A> {
         }
         let mut expired = std::mem::take(&mut self.deadlines.expired);
         self.deadlines
-            .wheel
             .expire(now_ms, EXPIRED_PER_PASS_MAX, &mut expired);
         busy |= !expired.is_empty();
         self.stats.timers_fired.add(expired.len() as u64);
@@ -349,7 +354,7 @@ mod tests {
         let late_ms_max = (heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX) + TICK_MS;
         for now_ms in (1_000_000..1_000_000 + 2 * heartbeat_ms + late_ms_max).step_by(1) {
             let mut expired = Vec::new();
-            deadlines.wheel.expire(now_ms, usize::MAX, &mut expired);
+            deadlines.expire(now_ms, usize::MAX, &mut expired);
             for slot in &expired {
                 let late_ms = now_ms - asked(u64::from(*slot));
                 assert!(late_ms <= late_ms_max, "{late_ms} ms late");
@@ -364,10 +369,10 @@ mod tests {
 
     #[test]
     fn heartbeats_leave_in_groups_and_never_in_a_wave() {
-        // 20,000 in 25 s are 40 in 50 ms; of fewer no group waits longer than a quarter of a second.
+        // 20,000 in 25 s are 8 in 10 ms; of fewer no group waits longer than a quarter of a second.
         let many = groups(20_000, 25_000);
-        assert!(many.len() <= 25_000 / 40 + 2, "{} groups", many.len());
-        assert!(many.values().all(|count| *count <= 64), "{many:?}");
+        assert!(many.len() <= 25_000 / 10 + 2, "{} groups", many.len());
+        assert!(many.values().all(|count| *count <= 16), "{many:?}");
         let few = groups(100, 25_000);
         assert!((50..=101).contains(&few.len()), "{} groups", few.len());
         // So many that each tick has more than a group.
