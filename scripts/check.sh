@@ -59,6 +59,9 @@ missing_packages() {
     if ! have npm; then
         echo npm
     fi
+    if ! have shellcheck; then
+        echo shellcheck
+    fi
 }
 
 install_packages() {
@@ -133,6 +136,14 @@ test_peers() {
     cargo test --manifest-path bench/peers/rust/Cargo.toml
 }
 
+# What operators run: the scripts that change the kernel's settings, the systemd unit, the seccomp profile. What needs root or a package that is not here
+# says SKIPPED.
+test_operator_scripts() {
+    say "Operator scripts"
+    shellcheck -x scripts/*.sh
+    python3 -B -m unittest discover --start-directory scripts/tests
+}
+
 # Every interleaving of the sleep and wake handshake. Its own target directory: the flag rebuilds every crate.
 test_interleavings() {
     say "Interleavings of the mailboxes"
@@ -202,6 +213,7 @@ main() {
     check_format
     check_lints
     test_all
+    test_operator_scripts
     test_interleavings
     check_documentation
     test_fuzz_targets

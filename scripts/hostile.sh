@@ -74,7 +74,7 @@ main() {
     trap "rm -f '$log'" EXIT
     # A session of its own: what it is preferred by ends with it.
     SHARDCAST_HOSTILE_ROUNDS=$rounds SHARDCAST_HOSTILE_SECONDS=$seconds SHARDCAST_HOSTILE_PREFER=1 \
-        setsid --wait cargo test --release -p shardcast --test hostile -- $only --test-threads=1 --nocapture >"$log" 2>&1 || status=$?
+        setsid --wait cargo test --release -p shardcast --test hostile -- ${only:+"$only"} --test-threads=1 --nocapture >"$log" 2>&1 || status=$?
     table <"$log" || judged=$?
     if ((status != 0)); then
         grep -E '^test result|panicked|^  *(left|right):|failed' "$log" >&2 || true
