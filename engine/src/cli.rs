@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use shardcast_shard::limits::Limits;
 
 use crate::config::{FILE_VARIABLE, Flags, Format, Section, Setting, Shape, settings};
+use crate::doctor;
 
 /// What the program is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,13 @@ pub enum Action {
     Serve,
     /// Print the effective configuration.
     Config(Format),
+    /// Say what this machine lacks.
+    Doctor {
+        /// For so many connections; none leaves it to the configuration.
+        connections: Option<u64>,
+        /// In which form.
+        format: doctor::Format,
+    },
 }
 
 /// A command line that has been understood.
@@ -38,6 +48,7 @@ impl Invocation {
         let matches = command().try_get_matches_from(arguments)?;
         let (action, matches) = match matches.subcommand() {
             Some(("config", matches)) => (Action::Config(format_of(matches)), matches),
+            Some(("doctor", matches)) => (doctor_of(matches), matches),
             Some((_, matches)) => (Action::Serve, matches),
             None => (Action::Serve, &matches),
         };
@@ -81,6 +92,42 @@ pub fn command() -> Command {
                 .about("Print the effective configuration and where each value comes from")
                 .arg(format),
         )
+        .subcommand(doctor_command())
+}
+
+/// The subcommand that looks at the machine.
+fn doctor_command() -> Command {
+    Command::new("doctor")
+        .about("Examine this machine for a number of connections: what is wrong, the command that mends it, and how many it could hold")
+        .after_help(
+            "Exits with 1 where the engine could not start or not hold the connections; warnings alone leave 0. Run it as the user and with the limits \
+             of the service. All other options are those of `serve`, so that what it would be started with is what is examined.",
+        )
+        .arg(
+            Arg::new("connections")
+                .long("connections")
+                .value_name("N")
+                .value_parser(parse_connections)
+                .help("Connections that are to be held [default: connections_max where it is set, otherwise what can be held]"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print one JSON object"),
+        )
+}
+
+/// A number of connections, in what `connections_max` may be; underscores may group its digits as in every other option.
+fn parse_connections(text: &str) -> Result<u64, String> {
+    let most = Limits::FIELDS
+        .iter()
+        .find(|field| field.name == "connections_max")
+        .map_or(u64::MAX, |field| field.most);
+    let number = text.replace('_', "").parse().ok();
+    number
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("it must be a whole number from 1 to {most}"))
 }
 
 /// The flag of a setting. Its value is checked with those of the other sources, not by clap.
@@ -122,6 +169,16 @@ fn format_of(matches: &ArgMatches) -> Format {
     }
 }
 
+fn doctor_of(matches: &ArgMatches) -> Action {
+    Action::Doctor {
+        connections: matches.get_one("connections").copied(),
+        format: match matches.get_flag("json") {
+            true => doctor::Format::Json,
+            false => doctor::Format::Text,
+        },
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
@@ -159,6 +216,30 @@ mod tests {
                 &["config", "--format=markdown"],
                 Some((Action::Config(Format::Markdown), &[])),
             ),
+            (
+                &["doctor", "--shards", "64"],
+                Some((
+                    Action::Doctor {
+                        connections: None,
+                        format: doctor::Format::Text,
+                    },
+                    &[("shards", "64")],
+                )),
+            ),
+            (
+                &["doctor", "--connections", "1_000_000", "--json"],
+                Some((
+                    Action::Doctor {
+                        connections: Some(1_000_000),
+                        format: doctor::Format::Json,
+                    },
+                    &[],
+                )),
+            ),
+            (&["doctor", "--connections", "0"], None),
+            (&["doctor", "--connections", "16000001"], None),
+            (&["doctor", "--connections", "many"], None),
+            (&["serve", "--connections", "1"], None),
             (&["--shard", "2"], None),
             (&["--shards"], None),
             (&["--shards", "1", "--shards", "2"], None),

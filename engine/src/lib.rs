@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod config;
 mod conformance;
+pub mod doctor;
 pub mod engine;
 pub mod logging;
 pub mod memory;

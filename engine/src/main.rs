@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use shardcast::cli::{Action, Invocation};
-use shardcast::config::{EffectiveConfig, Sources};
-use shardcast::logging;
+use shardcast::config::{Config, EffectiveConfig, Sources};
+use shardcast::preflight::Severity;
 use shardcast::topology::Topology;
+use shardcast::{doctor, logging};
 
 /// The exit code for a command line or a configuration that cannot be used; clap's is the same.
 const MISUSED: u8 = 2;
@@ -28,6 +29,13 @@ fn main() -> ExitCode {
     match (effective, invocation.action) {
         (Err(error), _) => fail(&error, MISUSED),
         (Ok(effective), Action::Config(format)) => print(&effective.print(format)),
+        (
+            Ok(effective),
+            Action::Doctor {
+                connections,
+                format,
+            },
+        ) => diagnose(effective.config(), connections, format),
         (Ok(effective), Action::Serve) => serve(effective),
     }
 }
@@ -40,6 +48,19 @@ fn serve(effective: EffectiveConfig) -> ExitCode {
     match shardcast::serve(config) {
         Ok(code) => code,
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// Prints what the doctor finds; a machine that cannot hold the connections is a failure, whoever reads of it.
+fn diagnose(config: &Config, connections: Option<u64>, format: doctor::Format) -> ExitCode {
+    let diagnosis = match doctor::diagnose(config, connections) {
+        Ok(diagnosis) => diagnosis,
+        Err(error) => return fail(&error, 1),
+    };
+    let printed = print(&diagnosis.print(format));
+    match diagnosis.severity() {
+        Severity::Fatal => ExitCode::FAILURE,
+        Severity::Ok | Severity::Warning => printed,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::topology::format_cpu_list;
 const KERNEL_FLOOR: (u64, u64) = (6, 1);
 
 /// Direct descriptors of a shard that are no open connections: those being refused or closed.
-const TABLE_RESERVE: u64 = shard::TABLE_RESERVE as u64;
+pub(crate) const TABLE_RESERVE: u64 = shard::TABLE_RESERVE as u64;
 
 /// Connections of a shard below which its table is called small although nobody asked for more.
 const TABLE_SMALL: u64 = 65_536;
@@ -29,17 +29,17 @@ const TABLE_SMALL: u64 = 65_536;
 const TABLE_LEAST: u64 = TABLE_RESERVE + 16;
 
 /// Ordinary descriptors of a shard: its rings, its executor's rings, listeners, events, and some to spare.
-const SHARD_DESCRIPTORS: u64 = 32;
+pub(crate) const SHARD_DESCRIPTORS: u64 = 32;
 
 /// Ordinary descriptors of the rest of the process.
-const PROCESS_DESCRIPTORS: u64 = 64;
+pub(crate) const PROCESS_DESCRIPTORS: u64 = 64;
 
 /// Memory that the executor of a shard locks; it does not start where the limit is lower.
 const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 
 /// Memory of the machine for an idle connection: about 4.0 KB for the kernel's socket, 0.3 KB for the poll that waits for its bytes, 0.2 KB of
 /// the engine's own (ARCHITECTURE.md, "What an idle connection costs").
-const CONNECTION_BYTES: u64 = 4500;
+pub(crate) const CONNECTION_BYTES: u64 = 4500;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +136,7 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    fn ok(what: &'static str, value: String) -> Self {
+    pub(crate) fn ok(what: &'static str, value: String) -> Self {
         Self {
             severity: Severity::Ok,
             what,
@@ -145,7 +145,7 @@ impl Finding {
         }
     }
 
-    fn warning(what: &'static str, value: String, remedy: String) -> Self {
+    pub(crate) fn warning(what: &'static str, value: String, remedy: String) -> Self {
         Self {
             severity: Severity::Warning,
             what,
@@ -154,7 +154,7 @@ impl Finding {
         }
     }
 
-    fn fatal(what: &'static str, value: String, remedy: String) -> Self {
+    pub(crate) fn fatal(what: &'static str, value: String, remedy: String) -> Self {
         Self {
             severity: Severity::Fatal,
             what,
@@ -193,12 +193,13 @@ fn capacity(config: &Config, table_size: u64) -> u64 {
         .min(config.limits.connections_max)
 }
 
-fn commas(number: u64) -> String {
+/// A number for people, its digits in groups.
+pub(crate) fn commas(number: u64) -> String {
     grouped(number, ',')
 }
 
 /// Bytes for people, in the largest unit that leaves a number of 1 or more.
-fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if number == u64::MAX {
         return "unlimited".to_owned();
@@ -306,7 +307,7 @@ fn io_uring(host: &Host, capabilities: &[Capability]) -> Vec<Finding> {
 }
 
 /// How to raise the hard limit of descriptors.
-fn raise_descriptors(wanted: u64, host: &Host) -> String {
+pub(crate) fn raise_descriptors(wanted: u64, host: &Host) -> String {
     let first = match host.descriptors_most {
         Some(most) if most < wanted => format!("sysctl -w fs.nr_open={wanted}; then "),
         _ => String::new(),
@@ -317,7 +318,7 @@ fn raise_descriptors(wanted: u64, host: &Host) -> String {
 }
 
 /// Whether the limits on connections are other than the defaults: then somebody counts on them.
-fn connections_asked_for(limits: &Limits) -> bool {
+pub(crate) fn connections_asked_for(limits: &Limits) -> bool {
     let default = Limits::default();
     limits.connections_max != default.connections_max
         || limits.shard_connections_max != default.shard_connections_max
@@ -433,7 +434,7 @@ fn memory(config: &Config, host: &Host) -> Finding {
 }
 
 /// Memory that a shard's rings lock: queue entries of 64 and 16 bytes, buffer descriptors of 16, and the executor's.
-fn shard_locked_bytes(limits: &Limits) -> u64 {
+pub(crate) fn shard_locked_bytes(limits: &Limits) -> u64 {
     let submissions = limits.submissions_max * (64 + 4);
     let completions = limits.completions_max * 16;
     let buffers = limits.receive_buffers_max * 16;

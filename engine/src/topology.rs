@@ -7,7 +7,7 @@ use std::fs;
 use std::net::IpAddr;
 
 pub use cpu_list::{CpuListError, format_cpu_list, parse_cpu_list};
-pub use interface::Interface;
+pub use interface::{Interface, Interrupt};
 
 /// One core that this process may use: what the kernel calls a CPU, a hardware thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +266,12 @@ mod tests {
             addresses: vec!["10.0.0.5".parse().unwrap()],
             has_default_route: true,
             node: Some(1),
-            interrupts: vec![vec![4], vec![6]],
+            interrupts: [(24, 4), (25, 6)]
+                .map(|(number, core)| Interrupt {
+                    number,
+                    cores: vec![core],
+                })
+                .into(),
         };
         let topology = Topology::new((0..8).collect(), 64, ADJACENT)
             .with_nodes([(0, vec![0, 1, 2, 3]), (1, vec![4, 5, 6, 7])])

@@ -6,6 +6,15 @@ use std::path::Path;
 
 use super::parse_cpu_list;
 
+/// One interrupt of a card.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Its number, as in `/proc/irq`.
+    pub number: u32,
+    /// The cores that it may go to.
+    pub cores: Vec<usize>,
+}
+
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
@@ -17,8 +26,8 @@ pub struct Interface {
     pub has_default_route: bool,
     /// The NUMA node of its card; none where there is no card, or one node alone.
     pub node: Option<usize>,
-    /// For each interrupt of its card the cores that it may go to.
-    pub interrupts: Vec<Vec<usize>>,
+    /// The interrupts of its card, by number.
+    pub interrupts: Vec<Interrupt>,
 }
 
 impl Interface {
@@ -48,8 +57,8 @@ impl Interface {
     /// on the core that it came in on spreads connections as the card does.
     #[must_use]
     pub fn is_spread_over(&self, cores: &[usize]) -> bool {
-        let bound_to = |core: &usize| self.interrupts.iter().any(|of| of[..] == [*core]);
-        let is_bound = |of: &Vec<usize>| matches!(of[..], [core] if cores.contains(&core));
+        let bound_to = |core: &usize| self.interrupts.iter().any(|one| one.cores[..] == [*core]);
+        let is_bound = |one: &Interrupt| matches!(one.cores[..], [core] if cores.contains(&core));
         !self.interrupts.is_empty()
             && self.interrupts.iter().all(is_bound)
             && cores.iter().all(bound_to)
@@ -72,20 +81,26 @@ fn card(name: &str) -> Interface {
         .ok()
         // A machine with one node says -1.
         .and_then(|node| node.trim().parse().ok());
-    let interrupts = fs::read_dir(device.join("msi_irqs")).map(|entries| {
-        entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| {
-                let number = entry.file_name().into_string().ok()?;
-                let list =
-                    fs::read_to_string(format!("/proc/irq/{number}/smp_affinity_list")).ok()?;
-                parse_cpu_list(&list).ok()
-            })
-            .collect()
-    });
+    // A virtio card is a device of its own behind the one on the bus, whose interrupts it has.
+    let bus = fs::read_link(device.join("subsystem")).unwrap_or_default();
+    let listed = match bus.ends_with("virtio") {
+        true => "../msi_irqs",
+        false => "msi_irqs",
+    };
+    let mut interrupts: Vec<Interrupt> = fs::read_dir(device.join(listed))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let list = fs::read_to_string(format!("/proc/irq/{number}/smp_affinity_list")).ok()?;
+            let cores = parse_cpu_list(&list).ok()?;
+            Some(Interrupt { number, cores })
+        })
+        .collect();
+    interrupts.sort_by_key(|interrupt| interrupt.number);
     Interface {
         node,
-        interrupts: interrupts.unwrap_or_default(),
+        interrupts,
         ..Interface::default()
     }
 }
@@ -116,7 +131,14 @@ mod tests {
         ];
         for (interrupts, expected) in cases {
             let interface = Interface {
-                interrupts: interrupts.iter().map(|of| of.to_vec()).collect(),
+                interrupts: interrupts
+                    .iter()
+                    .zip(24..)
+                    .map(|(of, number)| Interrupt {
+                        number,
+                        cores: of.to_vec(),
+                    })
+                    .collect(),
                 ..Interface::default()
             };
             assert_eq!(

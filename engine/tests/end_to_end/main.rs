@@ -16,6 +16,7 @@ mod bad_input;
 mod bad_messages;
 mod conformance;
 mod direct;
+mod doctor;
 mod faults;
 mod fragments;
 mod history;
