@@ -23,8 +23,8 @@ Usage: scripts/check.sh [--quick | --full | --help]
   --full     the same as without an option with the whole conformance suite, then all tests once more in the release profile, those of
              the peers in Rust, and what looks after memory
 
-Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js and a C compiler
-is installed with apt-get where this runs as root, and named otherwise.
+Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js, a C compiler and the tools of the
+network is installed with apt-get where this runs as root, and named otherwise.
 TEXT
 }
 
@@ -61,6 +61,18 @@ missing_packages() {
     fi
     if ! have shellcheck; then
         echo shellcheck
+    fi
+    if ! have ip; then
+        echo iproute2
+    fi
+    if ! have nft; then
+        echo nftables
+    fi
+    if ! have iptables; then
+        echo iptables
+    fi
+    if ! have conntrack; then
+        echo conntrack
     fi
 }
 
@@ -141,7 +153,7 @@ test_peers() {
 test_operator_scripts() {
     say "Operator scripts"
     shellcheck -x scripts/*.sh
-    python3 -B -m unittest discover --start-directory scripts/tests
+    SHARDCAST_PROFILE=debug python3 -B -m unittest discover --start-directory scripts/tests
 }
 
 # Every interleaving of the sleep and wake handshake. Its own target directory: the flag rebuilds every crate.
