@@ -355,7 +355,9 @@ class Interrupted(Settings):
         """Runs apply, whose process group is sent a signal at a moment."""
         (self.root / "syncs").unlink(missing_ok=True)
         environment = {**os.environ, "PATH": self.path, "MOMENT": str(moment), "SIGNAL": name}
-        done = subprocess.run(self.command("apply"), capture_output=True, timeout=tree.PATIENCE_SECONDS, env=environment, start_new_session=True)
+        # Whoever runs the tests in the background may have them ignore SIGINT, and bash cannot trap what it was started to ignore.
+        command = ["env", "--default-signal=INT", *map(str, self.command("apply"))]
+        done = subprocess.run(command, capture_output=True, timeout=tree.PATIENCE_SECONDS, env=environment, start_new_session=True)
         self.assertNotEqual(done.returncode, 0, "it was not interrupted")
 
     def test_revert_restores_and_apply_goes_on(self):
