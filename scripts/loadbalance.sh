@@ -169,6 +169,25 @@ check_tools() {
     have ip || fail "ip is missing: install the package iproute2 (apt-get install iproute2)"
 }
 
+applied() {
+    if [[ $TOOL == nftables ]]; then
+        nft list table ip "$NAME" >/dev/null 2>&1
+    else
+        [[ $(iptables-save) == *$'\n':"$NAME "* ]]
+    fi
+}
+
+# Of two balancers for the same address the kernel follows the one that it comes to first.
+check_other_tool() {
+    local other=nftables program=nft
+    if [[ $TOOL == nftables ]]; then
+        other=iptables program=iptables-save
+    fi
+    if have "$program" && TOOL=$other applied; then
+        fail "$LISTEN is balanced with $other already: scripts/loadbalance.sh remove --with $other --listen $LISTEN"
+    fi
+}
+
 # Backends on other hosts are forwarded to.
 check_routes() {
     local backend route
@@ -337,20 +356,13 @@ apply() {
         return
     fi
     check_tools
+    check_other_tool
     check_routes
     if $NOTRACK_CHECKED; then
         check_notrack
     fi
     apply_rules
     say "$LISTEN goes to ${BACKENDS[*]} ($TOOL, $SPREAD)"
-}
-
-applied() {
-    if [[ $TOOL == nftables ]]; then
-        nft list table ip "$NAME" >/dev/null 2>&1
-    else
-        iptables-save -t nat | grep -q "^:$NAME "
-    fi
 }
 
 # The rules that take the balancer away.
@@ -365,7 +377,7 @@ removal() {
 }
 
 remove() {
-    local before
+    local before after
     check_tools
     if ! applied; then
         say "nothing to remove: $LISTEN is not balanced with $TOOL"
@@ -380,7 +392,8 @@ remove() {
     else
         before=$(iptables-save -t nat)
         removal | iptables-restore --noflush --wait
-        if [[ $before == *$TABLE_MADE* && $(iptables -V) == *nf_tables* ]] && ! iptables-save -t nat | grep -qE '^-A|^:[^ ]+ (-|DROP) '; then
+        after=$(iptables-save -t nat)
+        if [[ $before == *$TABLE_MADE* && $(iptables -V) == *nf_tables* && ! $after =~ $'\n'(-A|:[^ ]+ [-D]) ]]; then
             # Takes away the empty chains, and so what makes the kernel look at packets. The empty table is only for nft to take away.
             iptables -t nat -X
             if have nft; then

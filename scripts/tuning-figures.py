@@ -289,7 +289,7 @@ def limits(figure):
         said = [line.strip() for line in banner if re.search(r"^ +(low|FAIL|ok +(connections|locked)|->)", line)]
         print("\n".join(["", *said]), file=sys.stderr)
         promised = re.search(r"up to [\d,]+", "\n".join(banner))
-        refusal = next((line for line in banner if re.match(" +FAIL|error:", line)), None)
+        refusal = next((line for mark in (" +FAIL", "error:") for line in banner if re.match(mark, line)), None)
         return {
             "it says": refusal.strip().partition(". ")[0] if refusal else promised.group(),
             "of locked memory": next((line.split("locked memory", 1)[1].strip() for line in said if "locked memory" in line), "–"),
@@ -349,7 +349,7 @@ def balancers(figure):
                 process.wait()
 
     variants = {
-        "none: one process of two shards, forwarded": None,
+        "none: one of the processes, forwarded": None,
         "nftables": (kernel, "nftables"),
         "iptables": (kernel, "iptables"),
         "HAProxy, mode tcp": (haproxy, "tcp"),
@@ -362,7 +362,7 @@ def balancers(figure):
         with contextlib.ExitStack() as stack:
             clients, balancer, engines = stack.enter_context(scene.behind_a_balancer([f"10.77.1.{number}" for number in range(2, 5)]))
             for backend in both if variant else (straight,):
-                stack.enter_context(figure.server(engines, backend, "--shards", 1 if variant else 2))
+                stack.enter_context(figure.server(engines, backend, "--shards", 1))
             pid = stack.enter_context(make(balancer, how))
             sources = ("--sources", "10.77.1.2-10.77.1.4")
             with Sampler(lambda: process_cpu_s(pid) if pid else 0) as own:

@@ -252,12 +252,16 @@ class Balancing:
         self.assertEqual(self.call("status", check=False).returncode, 1)
 
     def test_where_there_were_no_rules_there_are_none_after_it(self):
+        address = LISTEN.partition(":")[0]
         with scene.Namespace("bare") as bare:
-            bare.run("ip", "address", "add", LISTEN.replace(":9000", "/32"), "dev", "lo")
-            words = ("--with", self.tool, "--listen", LISTEN)
-            bare.run(SCRIPT, "apply", *words, *backends("10.77.1.1:9001"))
-            self.assertIn("shardcast_0a4d0101_9000", bare.run("nft", "list", "ruleset").stdout)
-            bare.run(SCRIPT, "remove", *words)
+            bare.run("ip", "address", "add", address, "dev", "lo")
+            for port in (9000, 9001):
+                bare.run(SCRIPT, "apply", "--with", self.tool, "--listen", f"{address}:{port}", *backends(f"{address}:9100"))
+            bare.run(SCRIPT, "remove", "--with", self.tool, "--listen", f"{address}:9000")
+            left = bare.run("nft", "list", "ruleset").stdout
+            self.assertNotIn("shardcast_0a4d0101_9000", left)
+            self.assertIn("shardcast_0a4d0101_9001", left)
+            bare.run(SCRIPT, "remove", "--with", self.tool, "--listen", f"{address}:9001")
             self.assertEqual(bare.run("nft", "list", "ruleset").stdout, "")
 
     def test_removing_the_last_nat_rules_ends_open_connections(self):
@@ -281,6 +285,12 @@ class Balancing:
         done = self.balancer.run(SCRIPT, "apply", "--with", self.tool, "--listen", LISTEN, *backends("10.99.9.9:1"), check=False)
         self.assertIn("there is no route to it", done.stderr)
         self.assertEqual(self.rules(), before)
+
+    def test_one_address_is_balanced_with_one_tool(self):
+        self.apply()
+        other = {"nftables": "iptables", "iptables": "nftables"}[self.tool]
+        done = self.balancer.run(SCRIPT, "apply", "--with", other, "--listen", LISTEN, *backends(*BACKENDS), check=False)
+        self.assertIn(f"is balanced with {self.tool} already", done.stderr)
 
     def test_backends_elsewhere_need_forwarding(self):
         self.balancer.setting("net.ipv4.ip_forward", 0)
