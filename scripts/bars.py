@@ -143,10 +143,10 @@ def capacity(options):
 @contextmanager
 def rcu_first():
     """The kernel's thread that ends grace periods goes before all others, as `kernel-tuning.md` advises, and afterwards as it was."""
-    thread = next((path.parent for path in Path("/proc").glob("[0-9]*/comm") if path.read_text().strip() == "rcu_preempt"), None)
-    if thread is None:
+    found = subprocess.run(["pgrep", "-x", "rcu_preempt"], stdout=subprocess.PIPE, text=True).stdout.split()
+    if not found:
         sys.exit("scripts/bars.py: there is no thread rcu_preempt; `--rcu-priority 0` goes without")
-    pid = int(thread.name)
+    pid = int(found[0])
     policy, priority = os.sched_getscheduler(pid), os.sched_getparam(pid)
     print(f"  # chrt --fifo --pid 1 {pid}    (rcu_preempt)", flush=True)
     os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
@@ -193,7 +193,7 @@ def main():
     parser.add_argument("--duration", type=float, help="seconds measured of each run of `cpu`")
     parser.add_argument("--server-core", default="0", help="the core of the servers of `cpu` and `capacity` [default: 0]")
     parser.add_argument("--shards", type=int, default=6, help="shards of `storm` [default: 6]")
-    parser.add_argument("--rcu-priority", type=int, choices=[0, 1], default=1, help="SCHED_FIFO priority of rcu_preempt during `storm` (needs root), 0: as it is [default: 1]")
+    parser.add_argument("--rcu-priority", type=int, choices=[0, 1], default=1, help="of rcu_preempt in `storm` (SCHED_FIFO, as root); 0: as it is [default: 1]")
     parser.add_argument("--connections", type=int, default=1_000_000, help="idle connections of `flat` [default: 1,000,000]")
     parser.add_argument("--heartbeat-ms", type=int, default=120_000, help="their heartbeat [default: 120,000]")
     parser.add_argument("--reports", type=Path, metavar="DIR", help="keep the harness's reports there, one for each bar")

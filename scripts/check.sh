@@ -43,36 +43,17 @@ have() {
 
 # Prints one line for each Debian package that the checks need and the system lacks.
 missing_packages() {
-    if ! have cc; then
-        echo build-essential
+    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm shellcheck:shellcheck) one
+    # Namespaces need root, and what is tested in them is left out without.
+    if ((EUID == 0)); then
+        needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack)
     fi
-    if ! have python3; then
-        echo python3
-    fi
+    for one in "${needed[@]}"; do
+        have "${one%%:*}" || echo "${one#*:}"
+    done
     # `venv` itself may be there without the part that puts pip into the new environment.
     if ! have python3 || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         echo python3-venv
-    fi
-    if ! have node; then
-        echo nodejs
-    fi
-    if ! have npm; then
-        echo npm
-    fi
-    if ! have shellcheck; then
-        echo shellcheck
-    fi
-    if ! have ip; then
-        echo iproute2
-    fi
-    if ! have nft; then
-        echo nftables
-    fi
-    if ! have iptables; then
-        echo iptables
-    fi
-    if ! have conntrack; then
-        echo conntrack
     fi
 }
 

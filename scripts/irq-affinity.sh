@@ -259,7 +259,7 @@ show() {
 }
 
 apply() {
-    local name held=0
+    local name held=0 steering=on
     if ! load_originals; then
         say "$STATE is of an earlier boot, and the reboot undid what it tells: begun anew."
         SAVED=()
@@ -282,7 +282,11 @@ apply() {
         say "$changed would change, $held are as wanted, $problems cannot be read."
     else
         say "$changed changed, $held were as wanted, $problems could not be changed."
-        say "the server's part: --cores $(IFS=,; printf '%s' "${CORES[*]}") --steering on"
+        # Where packets come in on some of the cores only, the shards on the others would get no connection.
+        if ((queues < ${#CORES[@]})) && [[ $rps == no ]]; then
+            steering=off
+        fi
+        say "the server's part: --cores $(IFS=,; printf '%s' "${CORES[*]}") --steering $steering"
     fi
 }
 

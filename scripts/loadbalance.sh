@@ -37,7 +37,7 @@ Usage: scripts/loadbalance.sh apply  --listen ADDRESS:PORT --backend ADDRESS:POR
   watch   applies, then probes each backend every second, takes out what does not answer and puts it back; runs until it is stopped, and the
           rules stay as they are then
   status  for each backend the connections that it was given since the rules last changed, and those that are open: as conntrack counts them, which
-          keeps some that ended with a reset for a few minutes
+          keeps some that ended with a reset for a while
   remove  takes the rules away; other rules stay as they are
 
   --listen ADDRESS:PORT   where clients connect: an IPv4 address of this host, not 0.0.0.0

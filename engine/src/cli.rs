@@ -120,10 +120,7 @@ fn doctor_command() -> Command {
 
 /// A number of connections, in what `connections_max` may be; underscores may group its digits as in every other option.
 fn parse_connections(text: &str) -> Result<u64, String> {
-    let most = Limits::FIELDS
-        .iter()
-        .find(|field| field.name == "connections_max")
-        .map_or(u64::MAX, |field| field.most);
+    let most = Limits::field("connections_max").map_or(u64::MAX, |field| field.most);
     let number = text.replace('_', "").parse().ok();
     number
         .filter(|number| (1..=most).contains(number))

@@ -98,6 +98,8 @@ class Binding(Machine):
         # Each core sends by some queue: 0, 2 and 4 by the first, 1 and 3 by the second.
         self.assertEqual(self.sends(), ["15", "a"])
         self.assertIn("for fewer queues (2) than cores (5)", done.stderr)
+        # Steered, the shards on the other cores would get no connection.
+        self.assertIn("--cores 0,1,2,3,4 --steering off", done.stdout)
 
     def test_more_than_32_cores(self):
         self.set_cores("0-95", {})

@@ -64,6 +64,12 @@ macro_rules! limits {
                 $( Field { name: stringify!($name), default: $default, least: $least, most: $most, help: concat!($first $(, "\n", $more)*) }, )*
             ];
 
+            /// The row called `name`.
+            #[must_use]
+            pub fn field(name: &str) -> Option<&'static Field> {
+                Self::FIELDS.iter().find(|field| field.name == name)
+            }
+
             /// Sets the row called `name`.
             ///
             /// # Errors

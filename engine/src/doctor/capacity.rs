@@ -100,10 +100,7 @@ fn for_each_shard(exam: &Exam<'_>, connections: u64) -> String {
 
 /// The most that `shard_connections_max` may be. A table of direct descriptors holds a few more.
 fn shard_connections_most() -> u64 {
-    Limits::FIELDS
-        .iter()
-        .find(|field| field.name == "shard_connections_max")
-        .map_or(1, |field| field.most)
+    Limits::field("shard_connections_max").map_or(1, |field| field.most)
 }
 
 /// What makes room for the connections asked for, given what makes each shard as large as needed and how many one holds now: the former, with

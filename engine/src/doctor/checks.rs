@@ -136,7 +136,8 @@ fn soft_locked_memory(exam: &Exam<'_>) -> Finding {
     let Some(hard) = exam.system.inherited.lockable_bytes_hard else {
         return Finding::ok(WHAT, "unknown".to_owned());
     };
-    let needed = shard_locked_bytes(&exam.config.limits).saturating_mul(exam.config.shards as u64);
+    let a_shard = shard_locked_bytes(&exam.config.limits);
+    let needed = a_shard.saturating_mul(exam.config.shards as u64);
     if soft < needed && soft < hard {
         let limit = match hard {
             u64::MAX => "unlimited".to_owned(),
@@ -152,9 +153,17 @@ fn soft_locked_memory(exam: &Exam<'_>) -> Finding {
             format!("ulimit -Sl {limit}"),
         );
     }
+    let room = match soft {
+        u64::MAX => String::new(),
+        soft => format!(", room for the rings of {} shards", soft / a_shard.max(1)),
+    };
     Finding::ok(
         WHAT,
-        format!("soft limit {}, hard limit {}", bytes(soft), bytes(hard)),
+        format!(
+            "soft limit {}, hard limit {}{room}",
+            bytes(soft),
+            bytes(hard)
+        ),
     )
 }
 
@@ -605,11 +614,11 @@ fn grace_periods(exam: &Exam<'_>) -> Finding {
     let Some(found) = exam.system.grace_periods else {
         return Finding::ok(WHAT, "not to be seen from here".to_owned());
     };
-    let has_a_core = |core: &usize| !exam.config.cores.contains(core);
+    let is_left = |core: &usize| !exam.config.cores.contains(core);
     if found.priority > 0 {
         return Finding::ok(WHAT, format!("real-time priority {}", found.priority));
     }
-    if exam.system.online.iter().any(has_a_core) {
+    if exam.system.online.iter().any(is_left) {
         let value = "no real-time priority, and cores without shards to run on";
         return Finding::ok(WHAT, value.to_owned());
     }

@@ -259,6 +259,13 @@ const CASES: &[Case] = &[
         remedy: None,
     },
     Case {
+        change: |_, host, _| host.lockable_bytes = 8 << 20,
+        what: "soft memlock",
+        severity: Severity::Ok,
+        value: "soft limit 8 MiB, hard limit 8 MiB, room for the rings of 9 shards",
+        remedy: None,
+    },
+    Case {
         change: |_, host, _| host.lockable_bytes = 1 << 20,
         what: "soft memlock",
         severity: Severity::Warning,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::parse_cpu_list;
 
@@ -81,18 +81,16 @@ fn card(name: &str) -> Interface {
         .ok()
         // A machine with one node says -1.
         .and_then(|node| node.trim().parse().ok());
-    // A virtio card is a device of its own behind the one on the bus, whose interrupts it has.
+    // A virtio card is a device of its own behind the one on the bus, which lists the interrupts: also those of the card's configuration and of sending. Which
+    // core those come to says nothing of where packets come in.
     let bus = fs::read_link(device.join("subsystem")).unwrap_or_default();
-    let listed = match bus.ends_with("virtio") {
-        true => "../msi_irqs",
-        false => "msi_irqs",
-    };
-    let mut interrupts: Vec<Interrupt> = fs::read_dir(device.join(listed))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let list = fs::read_to_string(format!("/proc/irq/{number}/smp_affinity_list")).ok()?;
+    let is_virtio = bus.ends_with("virtio");
+    let listed = if is_virtio { "../msi_irqs" } else { "msi_irqs" };
+    let mut interrupts: Vec<Interrupt> = names(&device.join(listed))
+        .filter_map(|name| name.parse().ok())
+        .filter(|number| !is_virtio || names(&irq(*number)).any(|name| is_virtio_input(&name)))
+        .filter_map(|number| {
+            let list = fs::read_to_string(irq(number).join("smp_affinity_list")).ok()?;
             let cores = parse_cpu_list(&list).ok()?;
             Some(Interrupt { number, cores })
         })
@@ -103,6 +101,24 @@ fn card(name: &str) -> Interface {
         interrupts,
         ..Interface::default()
     }
+}
+
+/// Where the kernel shows an interrupt: its cores, and a directory named after each who handles it.
+fn irq(number: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/irq/{number}"))
+}
+
+/// What a directory holds; nothing where it cannot be read.
+fn names(directory: &Path) -> impl Iterator<Item = String> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// Whether who handles an interrupt is a receive queue of a virtio card, such as `virtio2-input.0`.
+fn is_virtio_input(handler: &str) -> bool {
+    handler.starts_with("virtio") && handler.contains("-input.")
 }
 
 #[cfg(test)]
@@ -116,6 +132,20 @@ mod tests {
         assert_eq!(default_route(table).as_deref(), Some("eth0"));
         assert_eq!(default_route("Iface\tDestination\n"), None);
         assert_eq!(default_route(""), None);
+    }
+
+    #[test]
+    fn of_a_virtio_card_the_receive_queues_count() {
+        let handlers = [
+            ("virtio2-input.0", true),
+            ("virtio10-input.7", true),
+            ("virtio2-output.0", false),
+            ("virtio2-config", false),
+            ("smp_affinity", false),
+        ];
+        for (handler, expected) in handlers {
+            assert_eq!(is_virtio_input(handler), expected, "{handler}");
+        }
     }
 
     #[test]
