@@ -19,6 +19,7 @@ pub mod hub;
 pub mod limits;
 pub mod mailbox;
 pub mod outbox;
+pub mod pattern;
 pub mod post;
 pub mod random;
 pub mod ring;

@@ -70,9 +70,13 @@ pub enum NameError {
     /// It contains U+0000 to U+001F or U+007F.
     #[error("contains a control character")]
     Control,
+    /// It has characters that another sequence of code points stands for (Unicode Standard Annex #15).
+    #[error("is not in Unicode normalisation form C (NFC)")]
+    NotNormal,
 }
 
-/// Checks the name of a room or a user: 1 to `size_max` bytes, none of them a control character.
+/// Checks the name of a room or a user: 1 to `size_max` bytes, none of them a control character, in Unicode normalisation form C. Names are
+/// compared byte by byte everywhere, and two that nobody can tell apart must not be two names (RFC 8264 §5.2).
 ///
 /// # Errors
 /// What is wrong with it.
@@ -85,6 +89,9 @@ pub fn check_name(name: &str, size_max: u64) -> Result<(), NameError> {
     }
     if name.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(NameError::Control);
+    }
+    if !name.is_ascii() && !unicode_normalization::is_nfc(name) {
+        return Err(NameError::NotNormal);
     }
     Ok(())
 }
@@ -103,6 +110,11 @@ mod tests {
             ("123456789", Err(NameError::TooLong(8))),
             ("a\nb", Err(NameError::Control)),
             ("a\u{7f}", Err(NameError::Control)),
+            ("caf\u{e9}", Ok(())),
+            ("cafe\u{301}", Err(NameError::NotNormal)),
+            ("\u{212b}", Err(NameError::NotNormal)),
+            ("\u{1100}\u{1161}", Err(NameError::NotNormal)),
+            ("각", Ok(())),
         ];
         for (name, expected) in cases {
             assert_eq!(
