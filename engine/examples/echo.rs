@@ -31,10 +31,7 @@ impl App for Echo {
         _context: &mut Context<'_>,
         _request: &UpgradeRequest<'_>,
     ) -> Result<Admission, Refusal> {
-        Ok(Admission {
-            user: Name::from("echo"),
-            protocol: None,
-        })
+        Ok(Admission::of("echo"))
     }
 
     fn on_message(

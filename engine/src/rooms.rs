@@ -178,10 +178,7 @@ impl App for Rooms {
                 "this origin may not connect",
             ));
         }
-        Ok(Admission {
-            user: self.user(context, request)?,
-            protocol: None,
-        })
+        Ok(Admission::of(self.user(context, request)?))
     }
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: ConnectionKey, user: &Name) {

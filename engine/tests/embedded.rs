@@ -29,10 +29,7 @@ impl App for Crashing {
         _: &mut Context<'_>,
         _: &UpgradeRequest<'_>,
     ) -> Result<Admission, Refusal> {
-        Ok(Admission {
-            user: Name::from("ada"),
-            protocol: None,
-        })
+        Ok(Admission::of("ada"))
     }
 
     fn on_message(&mut self, context: &mut Context<'_>, _: ConnectionKey, _: Message<'_>) {

@@ -13,6 +13,7 @@ use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::hub::{Event, Name, Position, Target};
 use crate::limits::Limits;
 use crate::random::Random;
+use crate::rights::{Grant, Identity};
 use crate::ws::{Message, MessageKind, Refusal, UpgradeRequest};
 
 /// An application on one shard.
@@ -31,6 +32,22 @@ pub trait App: 'static {
         context: &mut Context<'_>,
         request: &UpgradeRequest<'_>,
     ) -> Result<Admission, Refusal>;
+
+    /// The first message of a connection that was let in without an identity. Nothing is known of the connection before, neither to the rooms nor to
+    /// [`App::on_open`], and nothing is sent to it.
+    ///
+    /// # Errors
+    /// The connection is closed with the code and the reason given.
+    fn on_first_message(
+        &mut self,
+        _context: &mut Context<'_>,
+        _message: Message<'_>,
+    ) -> Result<Identity, Dismissal> {
+        Err(Dismissal {
+            code: 1008,
+            reason: "this application names connections in the handshake".into(),
+        })
+    }
 
     /// The connection is open and belongs to `user`. What is sent here is the first that the peer reads.
     fn on_open(&mut self, _context: &mut Context<'_>, _connection: ConnectionKey, _user: &Name) {}
@@ -57,10 +74,33 @@ pub trait App: 'static {
 /// The answer to an accepted upgrade request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Whose connection it is. Direct messages to this user reach it.
-    pub user: Name,
+    /// Whose connection it is; `None`: its first message says so, within the time of the handshake ([`App::on_first_message`]).
+    pub identity: Option<Identity>,
     /// The subprotocol chosen among those offered.
     pub protocol: Option<String>,
+}
+
+impl Admission {
+    /// A connection of `user` that may do everything.
+    #[must_use]
+    pub fn of(user: impl Into<Name>) -> Self {
+        Self {
+            identity: Some(Identity {
+                user: user.into(),
+                grant: None,
+            }),
+            protocol: None,
+        }
+    }
+}
+
+/// Why a connection is closed before it has said who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dismissal {
+    /// The code of the close frame, 1000 to 4999.
+    pub code: u16,
+    /// At most 123 bytes.
+    pub reason: Name,
 }
 
 /// One call asked for more than `actions_max`.
@@ -116,6 +156,11 @@ pub(crate) enum Action {
         room: Name,
         since: Option<Position>,
         limit: Option<u64>,
+    },
+    /// From now on the connection may do this.
+    Renew {
+        connection: ConnectionKey,
+        grant: Option<Grant>,
     },
     Count(Count),
     CrashShard,
@@ -311,6 +356,18 @@ impl<'a> Context<'a> {
             since,
             limit,
         })
+    }
+
+    /// Replaces what a connection may do and for how long. It leaves the rooms that it may no longer be in.
+    ///
+    /// # Errors
+    /// The call has asked for too much.
+    pub fn renew(
+        &mut self,
+        connection: ConnectionKey,
+        grant: Option<Grant>,
+    ) -> Result<(), Overload> {
+        self.push(Action::Renew { connection, grant })
     }
 
     /// Asks for [`App::on_timer`] in so many milliseconds. One timer a shard: a later call replaces it.

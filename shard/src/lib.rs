@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod pattern;
 pub mod post;
 pub mod random;
+pub mod rights;
 pub mod ring;
 pub mod shard;
 pub mod sim;

@@ -189,6 +189,7 @@ impl<A: App> Core<A> {
                 self.hub
                     .history(connection, room, since, limit, &mut self.effects);
             }
+            Action::Renew { .. } => {}
             Action::Count(Count::MalformedMessage) => self.stats.malformed_messages.add(1),
             Action::Count(Count::BadRequest) => self.stats.bad_requests.add(1),
             #[expect(clippy::panic, reason = "the application asked for exactly this")]

@@ -12,7 +12,7 @@ use crate::driver::ConnectionKey;
 use crate::hub::Name;
 use crate::hub::event::{ErrorCode, Event};
 use crate::ws::deflate::Agreement;
-use crate::ws::{Incoming, Input, frame, handshake};
+use crate::ws::{Incoming, Input, Refusal, RefusalStatus, frame, handshake};
 
 /// What one step of decoding came to. Owns what it needs, so that it outlives the bytes.
 enum Heard {
@@ -291,11 +291,20 @@ impl<A: App> Core<A> {
             match incoming {
                 Incoming::Upgrade(request) => match app.on_upgrade(&mut context, &request) {
                     Ok(admission) => {
+                        let Some(identity) = admission.identity else {
+                            return Heard::Refused {
+                                response: Refusal::new(
+                                    RefusalStatus::Unauthorized,
+                                    "the handshake does not say who connects",
+                                )
+                                .response(),
+                            };
+                        };
                         let agreement = policy.and_then(|policy| policy.negotiate(&request));
                         let protocol = admission.protocol.as_deref();
                         Heard::Upgrade {
                             response: handshake::response(&request, protocol, agreement.as_ref()),
-                            user: admission.user,
+                            user: identity.user,
                             agreement,
                         }
                     }

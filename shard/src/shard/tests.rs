@@ -29,10 +29,7 @@ impl App for Probe {
         _: &mut Context<'_>,
         _: &UpgradeRequest<'_>,
     ) -> Result<Upgrade, Refusal> {
-        Ok(Upgrade {
-            user: "guest".into(),
-            protocol: None,
-        })
+        Ok(Upgrade::of("guest"))
     }
 
     fn on_message(
