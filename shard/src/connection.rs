@@ -12,6 +12,7 @@ use crate::chunked::Chunked;
 use crate::driver::{ConnectionKey, Driver, Shutdown, Slot};
 use crate::gathering::Gathering;
 use crate::outbox::{Late, OutboxId, OutboxLimits, OutboxPool};
+use crate::tls::ServerSession;
 use crate::ws::Session;
 
 /// Where a connection stands.
@@ -289,6 +290,33 @@ pub(crate) struct Settling<'a> {
     pub(crate) unread_bytes_max: usize,
     /// Messages that a connection is behind its rate when it is received from sparingly, and the burst; `None` where there is no rate.
     pub(crate) behind: Option<(u64, u64)>,
+    /// Where the connection is encrypted.
+    pub(crate) tls: Option<&'a mut ServerSession>,
+    /// Takes the connection where nothing can be encrypted for it any more.
+    pub(crate) unsealable: &'a mut Vec<ConnectionKey>,
+}
+
+impl Settling<'_> {
+    /// A payload as it leaves: encrypted, where the connection is. `None` where that cannot be, and the connection must end.
+    fn seal(&mut self, key: ConnectionKey, payload: Bytes) -> Option<Bytes> {
+        let Some(tls) = &mut self.tls else {
+            return Some(payload);
+        };
+        let sealed = tls.seal(&payload);
+        if sealed.is_err() {
+            self.unsealable.push(key);
+        }
+        sealed.ok()
+    }
+
+    /// What TLS itself has to say, where nothing else waits.
+    fn outgoing(&mut self, ends: bool) -> Option<Bytes> {
+        let tls = self.tls.as_mut()?;
+        if ends {
+            tls.close();
+        }
+        tls.has_outgoing().then(|| tls.take_outgoing())
+    }
 }
 
 impl Connection {
@@ -427,12 +455,19 @@ impl Connection {
                     settling.outboxes.release(&mut self.outbox);
                     self.send_now(key, driver, payload, settling);
                 } else {
-                    self.flags.insert(Flags::SENDING);
-                    driver.send(key, payload);
+                    self.send(key, driver, payload, settling);
                 }
                 return;
             }
             settling.outboxes.release(&mut self.outbox);
+        }
+        let ends = matches!(self.state, State::Finishing | State::Leaving);
+        if let Some(records) = settling.outgoing(ends) {
+            let outbox = settling.outboxes.ensure(&mut self.outbox);
+            outbox.put_in_flight(records.clone());
+            self.flags.insert(Flags::SENDING);
+            driver.send(key, records);
+            return;
         }
         match self.state {
             State::Finishing if self.has(Flags::PEER_ENDED) => self.state = State::Terminating,
@@ -455,6 +490,25 @@ impl Connection {
             && payload.len() <= settling.unread_bytes_max.min(SEND_NOW_BYTES_MAX)
     }
 
+    /// Sends what the outbox has in flight.
+    fn send<D: Driver>(
+        &mut self,
+        key: ConnectionKey,
+        driver: &mut D,
+        payload: Bytes,
+        settling: &mut Settling<'_>,
+    ) {
+        let is_sealed = settling.tls.is_some();
+        let Some(payload) = settling.seal(key, payload) else {
+            return;
+        };
+        if is_sealed && let Some(outbox) = settling.outboxes.find(self.outbox) {
+            outbox.seal_in_flight(payload.clone());
+        }
+        self.flags.insert(Flags::SENDING);
+        driver.send(key, payload);
+    }
+
     fn send_now<D: Driver>(
         &self,
         key: ConnectionKey,
@@ -462,6 +516,9 @@ impl Connection {
         payload: Bytes,
         settling: &mut Settling<'_>,
     ) {
+        let Some(payload) = settling.seal(key, payload) else {
+            return;
+        };
         settling.sent_now.sends += 1;
         settling.sent_now.bytes += payload.len() as u64;
         driver.send_now(key, payload);

@@ -28,5 +28,6 @@ pub mod shard;
 pub mod sim;
 pub mod stats;
 pub mod timer;
+pub mod tls;
 pub mod wire;
 pub mod ws;

@@ -350,6 +350,11 @@ impl Outbox {
         self.in_flight = Some(payload);
     }
 
+    /// What [`Outbox::next_send`] has just given leaves as these bytes, which carry it.
+    pub(crate) fn seal_in_flight(&mut self, sealed: Bytes) {
+        self.in_flight = Some(sealed);
+    }
+
     /// The send in flight has ended after so many bytes; answers the rest that must be sent again, if any.
     pub(crate) fn sent(&mut self, bytes: usize) -> Option<Bytes> {
         let mut payload = self.in_flight.take()?;

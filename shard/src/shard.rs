@@ -5,12 +5,13 @@
 //! timers, and then settles every connection that something happened to, once.
 //!
 //! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
-//! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `stopping` ends the shard, `table` holds the connections.
+//! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `encrypted` takes TLS off what was received, `stopping` ends the shard, `table` holds the connections.
 
 mod accepting;
 mod coalescing;
 mod consequences;
 mod deadlines;
+mod encrypted;
 mod input;
 mod stopping;
 mod table;
@@ -38,6 +39,7 @@ use crate::post::{Post, ShardMesh};
 use crate::random::Random;
 use crate::stats::ShardStats;
 use crate::ws::SessionLimits;
+use rustls::ServerConfig;
 
 pub use accepting::TABLE_RESERVE;
 use coalescing::{Coalescing, Sent};
@@ -59,6 +61,8 @@ pub struct ShardOptions {
     pub slow_consumer: SlowConsumer,
     /// What clients that offer compression are answered.
     pub compression: Compression,
+    /// Certificates and what else is agreed on in a handshake of TLS; without it connections are not encrypted.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Direct descriptors of the ring; some of them are kept for telling connections that the shard is full.
     pub table_size: u32,
     /// Keys the hash that chooses homes: the same on every shard of a process.
@@ -89,6 +93,8 @@ pub enum Control {
         /// The text of one JSON value.
         content: Bytes,
     },
+    /// Give connections that come from now on another certificate. Nothing happens where the shard has begun without TLS.
+    Certificate(Arc<ServerConfig>),
 }
 
 /// What a pass of the loop came to.
@@ -165,6 +171,8 @@ pub(crate) struct Core<A: App> {
     opened: VecDeque<ConnectionKey>,
     effects: Effects,
     scratch: Vec<u8>,
+    /// What was decrypted of the bytes at hand.
+    plain: Vec<u8>,
 }
 
 impl<D: Driver, A: App> Shard<D, A> {
@@ -295,7 +303,7 @@ impl<D: Driver, A: App> Shard<D, A> {
                 buffer,
                 length,
             } => {
-                core.received(key, self.driver.buffer(buffer, length));
+                core.arrived(key, self.driver.buffer(buffer, length));
                 self.driver.buffer_release(buffer);
             }
             Completion::ReceiveEnded { key, end } => core.receive_ended(key, end),
@@ -338,7 +346,10 @@ impl<D: Driver, A: App> Shard<D, A> {
         if busy {
             core.coalescing.settled(now_us);
         }
-        stats.passes_coalesced.add(u64::from(held));
+        core.stats.passes_coalesced.add(u64::from(held));
+        while let Some(key) = core.table.next_unsealable() {
+            core.terminate(key);
+        }
         let unblocked = core.post.retry();
         let wakes = core.post.wake(&mut self.driver);
         core.stats.wakes.add(wakes);
@@ -376,6 +387,7 @@ impl<A: App> Core<A> {
                 &limits,
                 options.slow_consumer,
                 options.compression,
+                options.tls,
                 Arc::clone(&options.stats),
             ),
             deadlines: Deadlines::new(&limits, options.random_seed),
@@ -397,6 +409,7 @@ impl<A: App> Core<A> {
             opened: VecDeque::new(),
             effects: Effects::new(),
             scratch: Vec::new(),
+            plain: Vec::new(),
             limits,
         }
     }
@@ -545,6 +558,7 @@ impl<A: App> Core<A> {
         self.table.drop_stash(key);
         self.table.connections.remove(key);
         self.table.windows.close(key.slot);
+        self.table.close_tls(key.slot);
         self.deadlines.cancel(key.slot);
         let peer = self.table.addresses.remove(&key.slot);
         if admitted {
@@ -603,6 +617,7 @@ impl<A: App> Core<A> {
                         target,
                         content,
                     } => self.publishes.push_back((user, target, content)),
+                    Control::Certificate(config) => self.table.set_tls_config(config),
                 }
             } else {
                 break;

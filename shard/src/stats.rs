@@ -71,6 +71,12 @@ counters! {
     handshakes_accepted;
     /// Handshakes that were answered with an error or took too long.
     handshakes_rejected;
+    /// Handshakes of TLS that ended well, with a signature of the certificate's key.
+    tls_handshakes_full;
+    /// Handshakes of TLS that ended well, with what a former connection had agreed on.
+    tls_handshakes_resumed;
+    /// Connections that ended because TLS failed, in the handshake or after it.
+    tls_errors;
     /// Connections turned away with 503.
     refused_full;
     /// Connections turned away with 429.

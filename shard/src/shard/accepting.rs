@@ -78,6 +78,9 @@ impl<A: App> Core<A> {
         self.deadlines
             .set(key.slot, now_ms + self.limits.handshake_ms_max);
         self.table.mark_dirty(key);
+        if let Err(error) = self.table.open_tls(key) {
+            self.tls_failed(key, &error);
+        }
     }
 
     /// Accepting has ended, as was asked or by an error; then it pauses.
@@ -120,7 +123,13 @@ impl<A: App> Core<A> {
             connection.state = State::Finishing;
         }
         self.table.drop_stash(key);
-        self.table.queue_response(key, response);
+        match self.table.is_tls() {
+            // What could be read only after a handshake would cost one.
+            true if self.table.tls(key).is_none_or(|tls| tls.is_handshaking()) => {
+                self.table.dismiss_tls(key);
+            }
+            _ => self.table.queue_response(key, response),
+        }
         self.deadlines
             .set(key.slot, self.clock.monotonic_ms() + close_ms_max);
     }

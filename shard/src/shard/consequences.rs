@@ -292,7 +292,7 @@ impl<A: App> Core<A> {
         self.await_close(key, State::Leaving);
     }
 
-    fn await_close(&mut self, key: ConnectionKey, then: State) {
+    pub(super) fn await_close(&mut self, key: ConnectionKey, then: State) {
         if let Some(connection) = self.table.find(key) {
             connection.state = then;
             connection.pace = Pace::Free;

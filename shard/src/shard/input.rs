@@ -87,14 +87,25 @@ fn counted(bytes: usize, bytes_per_count: usize) -> u64 {
 }
 
 impl<A: App> Core<A> {
-    /// Bytes of a connection arrived.
-    pub(super) fn received(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+    /// Bytes of a connection arrived from the network.
+    pub(super) fn arrived(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let Some(connection) = self.table.find(key) else {
             self.stats.stale_completions.add(1);
             return;
         };
         self.stats.bytes_received.add(bytes.len() as u64);
         connection.note_received();
+        match self.table.is_tls() {
+            true => self.received_records(key, bytes),
+            false => self.received(key, bytes),
+        }
+    }
+
+    /// Bytes of a connection are to be decoded.
+    pub(super) fn received(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
         if connection.has(Flags::STASHED) {
             self.table.stash(key, bytes);
             return;

@@ -17,7 +17,9 @@ use crate::outbox::{
     Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, Payload, SlowConsumer,
 };
 use crate::stats::ShardStats;
+use crate::tls::{ALERT_INTERNAL_ERROR, ServerSession, TlsError, TlsSessions};
 use crate::ws::deflate::Agreement;
+use rustls::ServerConfig;
 
 /// See the module.
 pub(super) struct Table {
@@ -27,6 +29,8 @@ pub(super) struct Table {
     /// Bytes that wait to be decoded; one entry for each connection that is `stashed`.
     stashes: HashMap<Slot, Stash>,
     pub(super) windows: Windows,
+    /// Where connections are encrypted.
+    tls: Option<TlsSessions>,
     outboxes: OutboxPool,
     outbox_limits: OutboxLimits,
     /// Above these output waits for no other.
@@ -43,6 +47,8 @@ pub(super) struct Table {
     dirty: Vec<ConnectionKey>,
     /// Too slow for what they are sent; closed when the event at hand has reached everybody.
     too_slow: Vec<ConnectionKey>,
+    /// For whom nothing can be encrypted any more.
+    unsealable: Vec<ConnectionKey>,
     stats: Arc<ShardStats>,
 }
 
@@ -51,6 +57,7 @@ impl Table {
         limits: &Limits,
         slow_consumer: SlowConsumer,
         compression: Compression,
+        tls: Option<Arc<ServerConfig>>,
         stats: Arc<ShardStats>,
     ) -> Self {
         let outbox_limits = OutboxLimits {
@@ -64,6 +71,7 @@ impl Table {
             addresses: HashMap::new(),
             stashes: HashMap::new(),
             windows: Windows::new(compression, slow_consumer, limits),
+            tls: tls.map(TlsSessions::new),
             outboxes: OutboxPool::default(),
             outbox_limits,
             outbox_pressed: OutboxLimits {
@@ -84,6 +92,7 @@ impl Table {
             is_pressed: false,
             dirty: Vec::new(),
             too_slow: Vec::new(),
+            unsealable: Vec::new(),
             stats,
         }
     }
@@ -282,6 +291,55 @@ impl Table {
         }
     }
 
+    /// Whether connections are encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The session of a connection; `None` where connections are not encrypted.
+    pub(super) fn tls(&mut self, key: ConnectionKey) -> Option<&mut ServerSession> {
+        self.tls.as_mut()?.find(key.slot)
+    }
+
+    /// A connection that is to be let in has come.
+    ///
+    /// # Errors
+    /// There can be no session for it.
+    pub(super) fn open_tls(&mut self, key: ConnectionKey) -> Result<(), TlsError> {
+        match &mut self.tls {
+            Some(tls) => tls.open(key.slot).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up a handshake of TLS, or one that has not begun: the peer is told so if it can still be.
+    pub(super) fn dismiss_tls(&mut self, key: ConnectionKey) {
+        match self.tls(key) {
+            Some(session) => session.dismiss(),
+            None => self.queue_response(key, Bytes::from_static(ALERT_INTERNAL_ERROR)),
+        }
+        self.mark_dirty(key);
+    }
+
+    /// The connection is gone.
+    pub(super) fn close_tls(&mut self, slot: Slot) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(slot);
+        }
+    }
+
+    /// See [`Control::Certificate`](super::Control::Certificate).
+    pub(super) fn set_tls_config(&mut self, config: Arc<ServerConfig>) {
+        if let Some(tls) = &mut self.tls {
+            tls.set_config(config);
+        }
+    }
+
+    /// A connection for which nothing can be encrypted any more.
+    pub(super) fn next_unsealable(&mut self) -> Option<ConnectionKey> {
+        self.unsealable.pop()
+    }
+
     /// A consumer that has become too slow.
     pub(super) fn next_too_slow(&mut self) -> Option<ConnectionKey> {
         self.too_slow.pop()
@@ -355,6 +413,8 @@ impl Table {
             dirty,
             sent_now,
             stats,
+            tls,
+            unsealable,
             ..
         } = self;
         let busy = !dirty.is_empty();
@@ -374,6 +434,8 @@ impl Table {
                 sent_now,
                 unread_bytes_max: self.unread_bytes_max,
                 behind: self.behind,
+                tls: tls.as_mut().and_then(|tls| tls.find(key.slot)),
+                unsealable,
             };
             let paused = connection.settle(key, driver, settling, &mut encode);
             stats.reading_paused.add(u64::from(paused));

@@ -127,6 +127,7 @@ impl Rig {
                 limits: Arc::clone(&limits),
                 slow_consumer,
                 compression,
+                tls: None,
                 table_size: setup.slots,
                 hash_seed: 7,
                 random_seed: 7,
