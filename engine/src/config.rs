@@ -77,6 +77,10 @@ pub struct Config {
     pub shutdown_max: Duration,
     /// Least time that a client is told to wait before it connects again after a shutdown.
     pub reconnect_after: Duration,
+    /// Certificate chain that clients are shown, as a PEM file; without it connections are not encrypted.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, as a PEM file.
+    pub tls_key: Option<PathBuf>,
     /// Values of `Origin` that a handshake may carry, in lower case. Empty: every handshake is taken.
     pub origins: Vec<String>,
     /// Entries of a shard's table of direct descriptors; `None` leaves it to [`crate::preflight`].
@@ -111,6 +115,8 @@ impl Config {
             shutdown_window: Duration::from_secs(1),
             shutdown_max: Duration::from_secs(10),
             reconnect_after: Duration::from_secs(1),
+            tls_cert: None,
+            tls_key: None,
             origins: Vec::new(),
             table_size: None,
             log: "info".to_owned(),
@@ -141,6 +147,7 @@ impl Config {
                 source_of_cores: Source::Program,
                 error,
             })?;
+        check_tls(self, &|_| Source::Program)?;
         check_limits(&self.limits, &|_| Source::Program)
     }
 }
@@ -327,6 +334,7 @@ impl EffectiveConfig {
                 source_of_cores: self.source("cores"),
                 error,
             })?;
+        check_tls(&self.config, &|name| self.source(name))?;
         check_limits(&self.config.limits, &|name| self.source(name))?;
         Ok(self)
     }
@@ -346,6 +354,21 @@ fn assign(
             permitted: setting.permitted.clone(),
             default: setting.default.clone(),
         })
+}
+
+/// A certificate is nothing without its key, and the other way round.
+fn check_tls(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Result<(), ConfigError> {
+    let (given, missing) = match (&config.tls_cert, &config.tls_key) {
+        (Some(_), None) => ("tls_cert", "tls_key"),
+        (None, Some(_)) => ("tls_key", "tls_cert"),
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Contradiction {
+        message: format!(
+            "{given} is set and {missing} is not; set both, or neither for connections without TLS"
+        ),
+        sources: vec![(given, source_of(given)), (missing, source_of(missing))],
+    })
 }
 
 /// Checks the relations between limits; a contradiction tells where each of the values in it comes from.

@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError, Steering};
 use crate::memory;
 use crate::preflight::{Host, Preflight, Severity, raise_descriptor_limit};
 use crate::supervisor::{Shared, Supervisor, seed};
+use crate::tls::{self, Certificate, CertificateError};
 use crate::topology::{self, Topology, core_of_shard};
 
 /// Why an engine did not start.
@@ -31,6 +32,9 @@ pub enum EngineError {
     /// The configuration contradicts itself or the machine.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The limits of this process could not be read.
     #[error("cannot read the limits of this process: {0}")]
     Limits(std::io::Error),
@@ -108,6 +112,7 @@ impl Engine {
         let config = self.config;
         let topology = Topology::detect();
         config.check(&topology)?;
+        let certificate = Certificate::of(&config)?.map(Arc::new);
         let preflight = preflight(&config)?;
         let (address, listeners) = listen_all(&config)?;
         let cores: Vec<usize> = (0..config.shards)
@@ -132,6 +137,7 @@ impl Engine {
             limits,
             slow_consumer: config.slow_consumer,
             compression: config.compression,
+            tls: certificate.as_ref().map(tls::server_config),
             table_size: preflight.table_size,
             hash_seed: seed(),
             origin: Arc::default(),
@@ -154,6 +160,7 @@ impl Engine {
             handle,
             listeners,
             admission,
+            certificate,
             stats,
             stopping,
             supervisor,
@@ -229,6 +236,7 @@ pub struct Running {
     handle: Handle,
     listeners: Vec<Arc<OwnedFd>>,
     admission: Arc<Admission>,
+    certificate: Option<Arc<Certificate>>,
     stats: Vec<Arc<ShardStats>>,
     stopping: Arc<AtomicBool>,
     supervisor: Supervisor,
@@ -307,6 +315,23 @@ impl Running {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Reads the certificate and its key again, for connections that come from now on. Those that are open keep what they have, and so do all when this fails.
+    ///
+    /// # Errors
+    /// What is in the files cannot be used.
+    pub fn reload_certificate(&self) -> Result<(), CertificateError> {
+        match &self.certificate {
+            Some(certificate) => certificate.reload(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.certificate.is_some()
     }
 
     /// Moves the calling thread off the cores of the shards, where there are others: for threads that serve the engine without being in a hurry.

@@ -24,6 +24,7 @@ pub mod preflight;
 pub mod rooms;
 pub mod serve;
 mod supervisor;
+pub mod tls;
 pub mod topology;
 
 pub use config::Config;

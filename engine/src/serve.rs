@@ -65,11 +65,14 @@ pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, Ser
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        say(&format!("{}listening on ws://{}{path}\n", running.banner(), running.address()));
+        let mut hangup = signal(SignalKind::hangup())?;
+        let scheme = if running.is_tls() { "wss" } else { "ws" };
+        say(&format!("{}listening on {scheme}://{}{path}\n", running.banner(), running.address()));
         let mut memory = tokio::time::interval(MEMORY_INTERVAL);
         loop {
             tokio::select! {
                 () = signalled(&mut terminate, &mut interrupt) => break,
+                _ = hangup.recv() => reload(&running),
                 _ = memory.tick() => running.watch_memory(),
             }
         }
@@ -87,6 +90,17 @@ pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, Ser
             () = signalled(&mut terminate, &mut interrupt) => std::process::exit(130),
         }
     })
+}
+
+/// Reads again what may change while the engine runs.
+fn reload(running: &Running) {
+    match running.reload_certificate() {
+        Ok(()) if running.is_tls() => {
+            tracing::info!("connections get the certificate that was read again")
+        }
+        Ok(()) => tracing::info!("SIGHUP: there is nothing to read again"),
+        Err(error) => tracing::error!(%error, "the certificate in use stays"),
+    }
 }
 
 async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {

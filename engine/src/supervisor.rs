@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rustls::ServerConfig;
 use shardcast_shard::admission::Admission;
 use shardcast_shard::app::App;
 use shardcast_shard::compression::Compression;
@@ -36,6 +37,7 @@ pub(crate) struct Shared<A> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) compression: Compression,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) table_size: u32,
     pub(crate) hash_seed: u64,
     /// When the first shard started.
@@ -211,6 +213,7 @@ fn make_shard<A: App>(
         limits: Arc::clone(&shared.limits),
         slow_consumer: shared.slow_consumer,
         compression: shared.compression,
+        tls: shared.tls.clone(),
         table_size: shared.table_size,
         hash_seed: shared.hash_seed,
         random_seed: seed(),

@@ -93,8 +93,6 @@ pub enum Control {
         /// The text of one JSON value.
         content: Bytes,
     },
-    /// Give connections that come from now on another certificate. Nothing happens where the shard has begun without TLS.
-    Certificate(Arc<ServerConfig>),
 }
 
 /// What a pass of the loop came to.
@@ -617,7 +615,6 @@ impl<A: App> Core<A> {
                         target,
                         content,
                     } => self.publishes.push_back((user, target, content)),
-                    Control::Certificate(config) => self.table.set_tls_config(config),
                 }
             } else {
                 break;

@@ -406,11 +406,6 @@ impl TlsSessions {
         }
     }
 
-    /// Connections that open from now on get another certificate.
-    pub(crate) fn set_config(&mut self, config: Arc<ServerConfig>) {
-        self.config = config;
-    }
-
     /// A connection has come.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The settings: one declaration each.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -66,6 +67,10 @@ enum Access {
         read: fn(&Config) -> &[String],
         write: fn(&mut Config, Vec<String>) -> Result<(), NotPermitted>,
     },
+    Path {
+        read: fn(&Config) -> Option<&PathBuf>,
+        write: fn(&mut Config, Option<PathBuf>),
+    },
     Limit(&'static Field),
 }
 
@@ -102,7 +107,7 @@ impl Setting {
     pub fn shape(&self) -> Shape {
         match self.access {
             Access::Number { .. } | Access::Limit(_) => Shape::Number,
-            Access::Text { .. } => Shape::Text,
+            Access::Text { .. } | Access::Path { .. } => Shape::Text,
             Access::List { .. } => Shape::List,
         }
     }
@@ -114,6 +119,9 @@ impl Setting {
             Access::Number { read, .. } => read(config).to_string(),
             Access::Text { read, .. } => read(config),
             Access::List { read, .. } => read(config).join(","),
+            Access::Path { read, .. } => {
+                read(config).map_or_else(String::new, |path| path.display().to_string())
+            }
             Access::Limit(field) => config
                 .limits
                 .value(field.name)
@@ -149,6 +157,10 @@ impl Setting {
                         .map(str::to_owned)
                         .collect(),
                 )
+            }
+            Access::Path { write, .. } => {
+                write(config, (!text.is_empty()).then(|| PathBuf::from(text)));
+                Ok(())
             }
             Access::Limit(field) => config
                 .limits
@@ -260,6 +272,31 @@ impl From<Text> for Setting {
     }
 }
 
+/// A setting of the server that is the path of a file; an empty text is none.
+struct Path {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Config) -> Option<&PathBuf>,
+    write: fn(&mut Config, Option<PathBuf>),
+}
+
+impl From<Path> for Setting {
+    fn from(path: Path) -> Self {
+        Self {
+            name: path.name,
+            section: Section::Server,
+            placeholder: "FILE",
+            help: path.help.to_owned(),
+            default: "empty".to_owned(),
+            permitted: "the path of a file".to_owned(),
+            access: Access::Path {
+                read: path.read,
+                write: path.write,
+            },
+        }
+    }
+}
+
 /// Milliseconds of a duration, as far as 64 bits reach.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -267,6 +304,7 @@ fn milliseconds(duration: Duration) -> u64 {
 
 fn server_settings() -> Vec<Setting> {
     let mut settings = placement_settings();
+    settings.extend(tls_settings());
     settings.extend(connection_settings());
     settings.extend(shutdown_settings());
     settings.extend(log_settings());
@@ -363,6 +401,26 @@ fn placement_settings() -> Vec<Setting> {
             write: |config, size| {
                 config.table_size = u32::try_from(size).ok().filter(|size| *size > 0);
             },
+        }
+        .into(),
+    ]
+}
+
+/// What connections are encrypted with.
+fn tls_settings() -> Vec<Setting> {
+    vec![
+        Path {
+            name: "tls_cert",
+            help: "Certificate and those that vouch for it, in this order, as a PEM file: clients connect with wss://. Read again on SIGHUP.",
+            read: |config| config.tls_cert.as_ref(),
+            write: |config, path| config.tls_cert = path,
+        }
+        .into(),
+        Path {
+            name: "tls_key",
+            help: "Private key of the certificate, as a PEM file. Read again on SIGHUP.",
+            read: |config| config.tls_key.as_ref(),
+            write: |config, path| config.tls_key = path,
         }
         .into(),
     ]
@@ -575,7 +633,7 @@ mod tests {
     #[test]
     fn documented_defaults_of_numbers_and_words_are_the_real_ones() {
         for setting in settings() {
-            if ["shards", "cores", "origins"].contains(&setting.name) {
+            if ["shards", "cores", "origins", "tls_cert", "tls_key"].contains(&setting.name) {
                 continue;
             }
             let mut changed = config();

@@ -328,13 +328,6 @@ impl Table {
         }
     }
 
-    /// See [`Control::Certificate`](super::Control::Certificate).
-    pub(super) fn set_tls_config(&mut self, config: Arc<ServerConfig>) {
-        if let Some(tls) = &mut self.tls {
-            tls.set_config(config);
-        }
-    }
-
     /// A connection for which nothing can be encrypted any more.
     pub(super) fn next_unsealable(&mut self) -> Option<ConnectionKey> {
         self.unsealable.pop()
