@@ -422,6 +422,12 @@ impl TlsSessions {
         self.sessions.get_mut(slot as usize)?.as_deref_mut()
     }
 
+    /// Sessions there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.sessions.iter().flatten().count()
+    }
+
     /// The connection is gone.
     pub(crate) fn close(&mut self, slot: Slot) {
         if let Some(session) = self.sessions.get_mut(slot as usize) {
@@ -432,4 +438,4 @@ impl TlsSessions {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests;
+pub(crate) mod tests;

@@ -301,6 +301,12 @@ impl Table {
         self.tls.as_mut()?.find(key.slot)
     }
 
+    /// Sessions there are.
+    #[cfg(test)]
+    pub(super) fn tls_sessions(&self) -> usize {
+        self.tls.as_ref().map_or(0, TlsSessions::count)
+    }
+
     /// A connection that is to be let in has come.
     ///
     /// # Errors

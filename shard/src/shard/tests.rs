@@ -2,6 +2,7 @@
 
 mod coalescing;
 mod compression;
+mod encrypted;
 mod fairness;
 
 use std::sync::Arc;
@@ -110,6 +111,17 @@ impl Rig {
         slow_consumer: SlowConsumer,
         compression: Compression,
     ) -> Self {
+        Self::with_tls(seed, shards, limits, slow_consumer, compression, None)
+    }
+
+    fn with_tls(
+        seed: u64,
+        shards: u16,
+        limits: Limits,
+        slow_consumer: SlowConsumer,
+        compression: Compression,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let setup = SimSetup {
             slots: 256,
             buffers: 64,
@@ -127,7 +139,7 @@ impl Rig {
                 limits: Arc::clone(&limits),
                 slow_consumer,
                 compression,
-                tls: None,
+                tls: tls.clone(),
                 table_size: setup.slots,
                 hash_seed: 7,
                 random_seed: 7,

@@ -8,6 +8,7 @@ use super::frame::{Opcode, SimFrame};
 use super::network::SimNetwork;
 use super::random::Random;
 use crate::driver::ShardId;
+use crate::tls::ClientSession;
 
 /// The key of the example in RFC 6455, section 1.3. A server cannot tell it from another one.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -82,6 +83,10 @@ enum Phase {
 pub struct SimWebSocket {
     client: SimClient,
     random: Random,
+    /// Where the connection is encrypted.
+    tls: Option<Box<ClientSession>>,
+    /// Records that were not written yet.
+    records: Vec<u8>,
     /// Bytes that were not written yet.
     outgoing: Vec<u8>,
     /// Bytes that were read and are not parsed yet.
@@ -118,6 +123,8 @@ impl SimWebSocket {
         Self {
             client,
             random,
+            tls: None,
+            records: Vec::new(),
             outgoing: request.into_bytes(),
             incoming: Vec::new(),
             message: None,
@@ -129,6 +136,13 @@ impl SimWebSocket {
             phase: Phase::Handshake,
             answers: true,
         }
+    }
+
+    /// Has everything encrypted, from the first byte on.
+    #[must_use]
+    pub fn over_tls(mut self, session: ClientSession) -> Self {
+        self.tls = Some(Box::new(session));
+        self
     }
 
     /// Whether pings and close frames are answered. On at first.
@@ -186,7 +200,7 @@ impl SimWebSocket {
     /// Bytes that wait for room in the connection.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.outgoing.len()
+        self.outgoing.len() + self.records.len()
     }
 
     /// The connection below, to close or reset it.
@@ -205,7 +219,18 @@ impl SimWebSocket {
     pub fn step(&mut self, read_max: usize) -> Vec<SimEvent> {
         let mut events = Vec::new();
         self.write();
-        self.incoming.extend(self.client.read(read_max));
+        let mut bytes = self.client.read(read_max);
+        match &mut self.tls {
+            None => self.incoming.extend(bytes),
+            Some(tls) => {
+                if let Err(error) = tls.receive(&mut bytes, &mut self.incoming)
+                    && !matches!(self.phase, Phase::Deaf | Phase::Ended)
+                {
+                    self.phase = Phase::Deaf;
+                    events.push(SimEvent::ProtocolError(error.to_string()));
+                }
+            }
+        }
         while let Some(event) = self.next_event() {
             events.push(event);
         }
@@ -222,8 +247,21 @@ impl SimWebSocket {
     }
 
     fn write(&mut self) {
-        let written = self.client.write(&self.outgoing);
-        self.outgoing.drain(..written);
+        let Some(tls) = &mut self.tls else {
+            let written = self.client.write(&self.outgoing);
+            self.outgoing.drain(..written);
+            return;
+        };
+        self.records.extend(tls.take_outgoing());
+        if !self.outgoing.is_empty()
+            && !tls.is_handshaking()
+            && let Ok(records) = tls.seal(&self.outgoing)
+        {
+            self.outgoing.clear();
+            self.records.extend(records);
+        }
+        let written = self.client.write(&self.records);
+        self.records.drain(..written);
     }
 
     fn next_event(&mut self) -> Option<SimEvent> {

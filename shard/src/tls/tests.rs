@@ -14,7 +14,9 @@ static IDENTITY: LazyLock<(CertificateDer<'static>, Vec<u8>)> = LazyLock::new(||
     (made.cert.der().clone(), made.signing_key.serialize_der())
 });
 
-fn server_config(versions: &[&'static rustls::SupportedProtocolVersion]) -> ServerConfig {
+pub(crate) fn server_config(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
     let (certificate, key) = &*IDENTITY;
     let key = PrivateKeyDer::try_from(key.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -26,7 +28,7 @@ fn server_config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Serv
         .unwrap()
 }
 
-fn client_config() -> ClientConfig {
+pub(crate) fn client_config() -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(IDENTITY.0.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -88,7 +90,7 @@ impl Pair {
     }
 }
 
-const VERSIONS: [&[&rustls::SupportedProtocolVersion]; 2] =
+pub(crate) const VERSIONS: [&[&rustls::SupportedProtocolVersion]; 2] =
     [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
 
 #[test]
