@@ -7,6 +7,7 @@ use std::{env, fs};
 use shardcast::cli::{Action, Invocation};
 use shardcast::config::{Config, EffectiveConfig, Sources};
 use shardcast::preflight::Severity;
+use shardcast::serve::ServeError;
 use shardcast::topology::Topology;
 use shardcast::{doctor, logging};
 
@@ -41,12 +42,19 @@ fn main() -> ExitCode {
 }
 
 fn serve(effective: EffectiveConfig) -> ExitCode {
-    let config = effective.into_config();
+    let config = effective.config().clone();
     if let Err(error) = logging::init(&config.log, config.log_format) {
         return fail(&error, MISUSED);
     }
     match shardcast::serve(config) {
         Ok(code) => code,
+        Err(ServeError::Engine(error)) => {
+            if let Some(setting) = error.setting() {
+                eprintln!("error: {error} ({})", effective.source(setting));
+                return ExitCode::from(MISUSED);
+            }
+            fail(&error, 1)
+        }
         Err(error) => fail(&error, 1),
     }
 }

@@ -1,7 +1,9 @@
 //! A client of the JSON protocol, made from tungstenite: nothing of it shares code with the server.
 
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::WebSocketConfig;
@@ -24,9 +26,49 @@ pub(crate) enum End {
     Dropped(String),
 }
 
+/// What a connection is carried by.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// An open connection.
 pub(crate) struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
     /// The server's first object.
     pub(crate) welcome: Value,
     /// Received and not yet asked for, oldest first.
@@ -62,11 +104,16 @@ impl Client {
             .set_read_timeout(Some(PATIENCE))
             .map_err(|error| error.to_string())?;
         let url = format!("ws://127.0.0.1:{}{path}", server.port());
+        let stream = match &server.certificate {
+            None => Stream::Plain(stream),
+            Some(certificate) => Stream::Tls(Box::new(certificate.connect(stream))),
+        };
         let config = WebSocketConfig::default();
         let (socket, _) = tungstenite::client::client_with_config(url, stream, Some(config))
             .map_err(|error| error.to_string())?;
         socket
             .get_ref()
+            .tcp()
             .set_read_timeout(Some(READ_SLICE))
             .map_err(|error| error.to_string())?;
         let mut client = Self {
@@ -81,7 +128,7 @@ impl Client {
 
     /// The stream below, for a second writer or for socket options.
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.socket.get_ref()
+        self.socket.get_ref().tcp()
     }
 
     /// Sends an object.

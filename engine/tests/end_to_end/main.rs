@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificate;
 mod client;
 mod raw;
 mod server;
@@ -29,3 +30,4 @@ mod rooms;
 mod shutdown;
 mod slow;
 mod stops;
+mod tls;

@@ -60,6 +60,7 @@ fn run(script: Script, scenario: &str, server: &Server) {
     let mut child = script
         .command()
         .args([scenario, &server.url()])
+        .envs(trust(server))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Its messages are for whoever reads the output of a failed test.
@@ -96,8 +97,18 @@ fn run(script: Script, scenario: &str, server: &Server) {
     });
 }
 
-fn engine(script: Script) {
-    let mut server = Server::start(&[
+/// The variables that have a script trust the server's certificate, where it has one: Python's and Node.js's.
+fn trust(server: &Server) -> Vec<(&'static str, PathBuf)> {
+    let Some(certificate) = &server.certificate else {
+        return Vec::new();
+    };
+    ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"]
+        .map(|variable| (variable, certificate.path().to_owned()))
+        .into()
+}
+
+fn engine(script: Script, start: fn(&[&str]) -> Server) {
+    let mut server = start(&[
         "--shards",
         "4",
         "--reconnect-after-ms",
@@ -113,12 +124,22 @@ fn engine(script: Script) {
 
 #[test]
 fn python_websockets_speaks_the_whole_protocol() {
-    engine(Script::Python);
+    engine(Script::Python, Server::start);
 }
 
 #[test]
 fn npm_ws_speaks_the_whole_protocol() {
-    engine(Script::Node);
+    engine(Script::Node, Server::start);
+}
+
+#[test]
+fn python_websockets_speaks_the_whole_protocol_over_tls() {
+    engine(Script::Python, Server::start_tls);
+}
+
+#[test]
+fn npm_ws_speaks_the_whole_protocol_over_tls() {
+    engine(Script::Node, Server::start_tls);
 }
 
 #[test]

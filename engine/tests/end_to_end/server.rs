@@ -8,16 +8,23 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::certificate::Certificate;
+
 /// How long the program may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a program prints when it is ready, before the port.
-const READY: &str = "listening on ws://127.0.0.1:";
+const READY: [&str; 2] = [
+    "listening on ws://127.0.0.1:",
+    "listening on wss://127.0.0.1:",
+];
 
 /// A running server on a port of its own. Ends with the guard, whatever happens to the test.
 pub(crate) struct Server {
     child: Child,
     port: u16,
+    /// What it shows clients, where connections are encrypted.
+    pub(crate) certificate: Option<Certificate>,
     output: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -26,6 +33,20 @@ impl Server {
     /// `shardcast serve` with more arguments.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::spawn(Self::serve(arguments))
+    }
+
+    /// The same over TLS, with a certificate of its own.
+    pub(crate) fn start_tls(arguments: &[&str]) -> Self {
+        let certificate = Certificate::new();
+        let mut command = Self::serve(arguments);
+        command
+            .arg("--tls-cert")
+            .arg(certificate.path())
+            .arg("--tls-key")
+            .arg(certificate.key_path());
+        let mut server = Self::spawn(command);
+        server.certificate = Some(certificate);
+        server
     }
 
     /// The same with the fault hooks that only tests switch on.
@@ -82,6 +103,7 @@ impl Server {
         let mut server = Self {
             child,
             port: 0,
+            certificate: None,
             output,
             readers,
         };
@@ -92,7 +114,8 @@ impl Server {
     fn await_port(&self, ready: &Receiver<u16>) -> u16 {
         ready.recv_timeout(START_PATIENCE).unwrap_or_else(|_| {
             panic!(
-                "the program did not say `{READY}PORT/ws`; it printed: {:#?}",
+                "the program did not say `{}PORT/ws`; it printed: {:#?}",
+                READY[0],
                 self.output()
             )
         })
@@ -110,7 +133,11 @@ impl Server {
 
     /// The address for clients.
     pub(crate) fn url(&self) -> String {
-        format!("ws://127.0.0.1:{}/ws", self.port)
+        match self.certificate {
+            // The certificate is one of this name.
+            Some(_) => format!("wss://localhost:{}/ws", self.port),
+            None => format!("ws://127.0.0.1:{}/ws", self.port),
+        }
     }
 
     /// Every line it has printed so far, on either stream.
@@ -121,6 +148,11 @@ impl Server {
     /// Asks it to end, as an operator or a service manager would.
     pub(crate) fn terminate(&self) {
         self.signal(libc::SIGTERM);
+    }
+
+    /// Asks it to read its certificate again.
+    pub(crate) fn reload(&self) {
+        self.signal(libc::SIGHUP);
     }
 
     /// Takes all of its threads off their cores, wherever they are, until `proceed`.
@@ -202,7 +234,7 @@ fn collect(
 }
 
 fn port_in(line: &str) -> Option<u16> {
-    let after = line.split_once(READY)?.1;
+    let after = READY.iter().find_map(|ready| line.split_once(ready))?.1;
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
