@@ -204,7 +204,7 @@ fn make_shard<A: App>(
         shard,
         peers: Arc::clone(&shared.peers),
         accept_one_by_one: shared.admission.needs_addresses()
-            || shared.limits.accepts_per_second_max > 0,
+            || shared.limits.accept_pace(shared.tls.is_some()) > 0,
         limits: &shared.limits,
     })?;
     let options = ShardOptions {

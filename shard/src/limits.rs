@@ -117,6 +117,9 @@ limits! {
     /// Connections that a shard accepts a second; 0 means no bound. Above it they wait in the listener's backlog (`backlog_max`), so that those who are
     /// connected are served while many come at once. A bound above 0 makes the shard accept one connection a request instead of by multishot.
     accepts_per_second_max = 5000 in 0 ..= 1_000_000;
+    /// Handshakes of TLS that a shard takes up a second; 0 means no bound beside `accepts_per_second_max`. Above it connections wait in the listener's backlog
+    /// likewise: a handshake takes a third of a millisecond of the shard's time with an ECDSA key, and more than one with an RSA key.
+    tls_handshakes_per_second_max = 1000 in 0 ..= 1_000_000;
     /// Bytes of a handshake's request line and headers together. Above it: 431.
     handshake_size_max = 8192 in 256 ..= 65536;
     /// Header lines of a handshake. Above it: 431.
@@ -220,6 +223,20 @@ limits! {
 pub const SLOT_BITS: u32 = 20;
 
 impl Limits {
+    /// Connections that a shard accepts a second; 0 means no bound.
+    #[must_use]
+    pub fn accept_pace(&self, is_tls: bool) -> u64 {
+        let bounds = [
+            self.accepts_per_second_max,
+            self.tls_handshakes_per_second_max * u64::from(is_tls),
+        ];
+        bounds
+            .into_iter()
+            .filter(|bound| *bound > 0)
+            .min()
+            .unwrap_or(0)
+    }
+
     /// Checks what no single row can: the relations between rows.
     ///
     /// # Errors
@@ -270,5 +287,31 @@ impl fmt::Display for Field {
             "{} (default {}, {} to {})",
             self.name, self.default, self.least, self.most
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_goes_at_the_slower_pace_of_those_that_apply() {
+        // Accepts and handshakes a second; without and with TLS.
+        let cases = [
+            (0, 0, 0, 0),
+            (5000, 0, 5000, 5000),
+            (0, 1000, 0, 1000),
+            (5000, 1000, 5000, 1000),
+            (500, 1000, 500, 500),
+        ];
+        for (accepts, handshakes, plain, tls) in cases {
+            let limits = Limits {
+                accepts_per_second_max: accepts,
+                tls_handshakes_per_second_max: handshakes,
+                ..Limits::default()
+            };
+            let paces = (limits.accept_pace(false), limits.accept_pace(true));
+            assert_eq!(paces, (plain, tls), "{accepts} {handshakes}");
+        }
     }
 }

@@ -51,13 +51,13 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    pub(super) fn new(limits: &Limits, phase_ms: u64) -> Self {
+    pub(super) fn new(limits: &Limits, is_tls: bool, phase_ms: u64) -> Self {
         Self {
             wheel: TimerWheel::new(TICK_MS),
             resumes: BinaryHeap::new(),
             app_timer_ms: None,
             accept_after_ms: None,
-            accept_pace: AcceptPace::new(limits.accepts_per_second_max),
+            accept_pace: AcceptPace::new(limits.accept_pace(is_tls)),
             heartbeat_ms: limits.heartbeat_ms,
             phase_ms: phase_ms % HEARTBEAT_WAIT_MS_MAX,
             expired: Vec::new(),
@@ -345,7 +345,7 @@ mod tests {
             heartbeat_ms,
             ..Limits::default()
         };
-        let mut deadlines = Deadlines::new(&limits, 123);
+        let mut deadlines = Deadlines::new(&limits, false, 123);
         let asked = |slot: u64| 1_000_000 + slot * heartbeat_ms / connections;
         for slot in 0..connections {
             deadlines.set_heartbeat(slot as Slot, asked(slot), connections as usize);
