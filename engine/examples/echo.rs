@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::Parser;
 use shardcast::{
-    Admission, App, ConnectionKey, Context, Engine, Event, Message, MessageKind, Name, Refusal,
+    Admission, App, ConnectionKey, Context, Engine, Event, Message, MessageKind, Refusal,
     UpgradeRequest, run_until_signalled,
 };
 

@@ -17,7 +17,7 @@ use shardcast::config::Config;
 use shardcast::engine::Engine;
 use shardcast_shard::app::{Admission, App, Context};
 use shardcast_shard::driver::ConnectionKey;
-use shardcast_shard::hub::{Event, Name};
+use shardcast_shard::hub::Event;
 use shardcast_shard::ws::{Message, MessageKind, Refusal, UpgradeRequest};
 
 /// Ends its shard with the first message.

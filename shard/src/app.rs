@@ -34,10 +34,11 @@ pub trait App: 'static {
     ) -> Result<Admission, Refusal>;
 
     /// The first message of a connection that was let in without an identity. Nothing is known of the connection before, neither to the rooms nor to
-    /// [`App::on_open`], and nothing is sent to it.
+    /// [`App::on_open`], and nothing is sent to it but the answers to its pings. The message has no more than `handshake_size_max` bytes (above it the
+    /// connection is closed 1009) and arrives within `handshake_ms_max` of the connection (after it: 4401).
     ///
     /// # Errors
-    /// The connection is closed with the code and the reason given.
+    /// The connection is closed with the code and the reason given; [`App::on_close`] does not hear of it.
     fn on_first_message(
         &mut self,
         _context: &mut Context<'_>,
@@ -269,7 +270,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Joins a room; the answer comes as [`Event::Joined`] or [`Event::Error`].
+    /// Joins a room; the answer comes as [`Event::Joined`] or [`Event::Error`]. Where the connection's grant does not permit what was said before,
+    /// the place is left out, and where it does not permit presence, the number of members.
     ///
     /// # Errors
     /// The call has asked for too much.
@@ -358,7 +360,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Replaces what a connection may do and for how long. It leaves the rooms that it may no longer be in.
+    /// Replaces what a connection may do and for how long; `None`: everything, for ever. It leaves the rooms that it may no longer be in, each with an
+    /// [`Event::Left`] that gives the reason, joins under way included. A grant that has ended already ends the connection (4401).
     ///
     /// # Errors
     /// The call has asked for too much.

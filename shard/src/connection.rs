@@ -23,7 +23,10 @@ pub(crate) enum State {
     Free,
     /// The upgrade request has not arrived whole.
     Handshake,
-    /// The request is accepted, and the rooms do not know the connection yet: what the peer sends waits.
+    /// The request is accepted, and nobody knows yet whose connection it is: its first message says so, until when pings are answered and
+    /// nothing else is said.
+    Unnamed,
+    /// It is known whose the connection is, and the rooms do not know it yet: what the peer sends waits.
     Opening,
     /// Messages go both ways.
     Open,
@@ -45,7 +48,7 @@ impl State {
     pub(crate) fn decodes(self) -> bool {
         matches!(
             self,
-            Self::Handshake | Self::Opening | Self::Open | Self::Closing
+            Self::Handshake | Self::Unnamed | Self::Opening | Self::Open | Self::Closing
         )
     }
 }
@@ -349,7 +352,7 @@ impl Connection {
             return false;
         }
         match self.state {
-            State::Handshake | State::Open | State::Closing => {
+            State::Handshake | State::Unnamed | State::Open | State::Closing => {
                 !self.has(Flags::STASHED)
                     && self.may_decode(settling.outboxes, settling.unread_bytes_max)
             }

@@ -121,10 +121,12 @@ limits! {
     /// likewise: a handshake takes a third of a millisecond of the shard's time with an ECDSA key, and more than one with an RSA key.
     tls_handshakes_per_second_max = 1000 in 0 ..= 1_000_000;
     /// Bytes of a handshake's request line and headers together. Above it: 431.
+    /// Also bytes of the first message, where that says whose the connection is. Above it: close 1009.
     handshake_size_max = 8192 in 256 ..= 65536;
     /// Header lines of a handshake. Above it: 431.
     handshake_headers_max = 64 in 8 ..= 128;
     /// Time for a whole handshake to arrive, in milliseconds. After it: 408.
+    /// Where the first message says whose the connection is, it has to arrive in this time too. After it: close 4401.
     handshake_ms_max = 10_000 in 100 ..= 600_000;
     /// Bytes of one message, all its fragments together. Above it: close 1009.
     message_size_max = 1_048_576 in 125 ..= 1_073_741_824;

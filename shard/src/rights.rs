@@ -1,7 +1,8 @@
 //! What a connection may do, for how long, and in whose name.
 //!
 //! An application says so when it lets a connection in ([`Admission`](crate::app::Admission)); the shard sees to it, whatever the application asks for
-//! afterwards. A connection without a [`Grant`] may do everything and is not closed by time.
+//! afterwards. A connection without a [`Grant`] may do everything and is not closed by time. What is refused is answered with
+//! [`ErrorCode::Forbidden`](crate::hub::event::ErrorCode::Forbidden), in the same way whether there is such a room or not.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ bitflags::bitflags! {
         const JOIN = 1;
         /// To publish, as a member.
         const PUBLISH = 1 << 1;
-        /// To ask who is there, and to be told who comes and goes.
+        /// To ask who is there, and to be told how many there are and who comes and goes.
         const PRESENCE = 1 << 2;
         /// To be sent what was said before: by asking for it, and by joining with a position.
         const HISTORY = 1 << 3;
@@ -32,7 +33,7 @@ pub struct RoomRule {
     pub rights: Rights,
 }
 
-/// What a connection may do. Shared by those who may do the same.
+/// What a connection may do. A shard keeps equal rules once, and looks through them at each request: they should be few.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// The first rule whose pattern fits a room counts; where none does, nothing may be done there.
@@ -61,7 +62,8 @@ impl Rules {
 pub struct Grant {
     /// What the connection may do; `None`: everything.
     pub rules: Option<Arc<Rules>>,
-    /// When it ends, in milliseconds since 1970 (UTC); the connection is then closed 4401. `None`: never.
+    /// When it ends, in milliseconds since 1970 (UTC); the connection is then closed 4401, 250 ms later at the most. What is set on the clock after
+    /// the grant was given does not matter. `None`: never.
     pub expires_unix_ms: Option<u64>,
 }
 

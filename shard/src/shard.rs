@@ -5,13 +5,15 @@
 //! timers, and then settles every connection that something happened to, once.
 //!
 //! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
-//! carries out what the application and the rooms want, `deadlines` is everything that happens by time, `encrypted` takes TLS off what was received, `stopping` ends the shard, `table` holds the connections.
+//! carries out what the application and the rooms want, `grants` says what of that connections may do, `deadlines` is everything that happens by time, `encrypted`
+//! takes TLS off what was received, `stopping` ends the shard, `table` holds the connections.
 
 mod accepting;
 mod coalescing;
 mod consequences;
 mod deadlines;
 mod encrypted;
+mod grants;
 mod input;
 mod stopping;
 mod table;
@@ -44,6 +46,7 @@ use rustls::ServerConfig;
 pub use accepting::TABLE_RESERVE;
 use coalescing::{Coalescing, Sent};
 use deadlines::Deadlines;
+use grants::Grants;
 pub use stopping::StopPlan;
 use stopping::Stopping;
 use table::Table;
@@ -120,6 +123,8 @@ pub struct ShardCounts {
     pub unsettled: usize,
     /// Connections with compression windows of their own.
     pub dedicated_windows: usize,
+    /// Connections that have a grant.
+    pub grants: usize,
     /// Mails that wait for a full mailbox.
     pub mails_waiting: usize,
     /// The rooms' part.
@@ -138,11 +143,14 @@ pub(crate) struct Core<A: App> {
     id: ShardId,
     limits: Arc<Limits>,
     session_limits: SessionLimits,
+    /// While it is not known whose a connection is: its message may be as large as its handshake might have been.
+    first_message_limits: SessionLimits,
     connections_max: usize,
     clock: Clock,
     app: A,
     hub: Hub,
     table: Table,
+    grants: Grants,
     deadlines: Deadlines,
     coalescing: Coalescing,
     post: Post,
@@ -280,6 +288,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             outboxes: self.core.table.outboxes_used(),
             unsettled: self.core.table.unsettled(),
             dedicated_windows: self.core.table.windows.dedicated_count(),
+            grants: self.core.grants.used(),
             mails_waiting: self.core.post.waiting(),
             hub: self.core.hub.counts(),
         }
@@ -370,12 +379,17 @@ impl<A: App> Core<A> {
         let connections_max = limits
             .shard_connections_max
             .min(u64::from(options.table_size.saturating_sub(TABLE_RESERVE)));
+        let session_limits = SessionLimits {
+            handshake_size_max: limits.handshake_size_max as usize,
+            handshake_headers_max: limits.handshake_headers_max as usize,
+            message_size_max: limits.message_size_max as usize,
+        };
         Self {
             id: options.id,
-            session_limits: SessionLimits {
-                handshake_size_max: limits.handshake_size_max as usize,
-                handshake_headers_max: limits.handshake_headers_max as usize,
-                message_size_max: limits.message_size_max as usize,
+            session_limits,
+            first_message_limits: SessionLimits {
+                message_size_max: limits.message_size_max.min(limits.handshake_size_max) as usize,
+                ..session_limits
             },
             connections_max: connections_max as usize,
             clock,
@@ -388,6 +402,7 @@ impl<A: App> Core<A> {
                 options.tls.clone(),
                 Arc::clone(&options.stats),
             ),
+            grants: Grants::default(),
             deadlines: Deadlines::new(&limits, options.tls.is_some(), options.random_seed),
             coalescing: Coalescing::new(limits.coalesce_us_max, clock.monotonic_us),
             post: Post::new(&options.mesh, options.id, options.shards),
@@ -468,8 +483,9 @@ impl<A: App> Core<A> {
         };
         connection.flags.insert(Flags::PEER_ENDED);
         match connection.state {
-            State::Handshake | State::Opening | State::Open if connection.has(Flags::STASHED) => {}
-            State::Handshake | State::Opening | State::Open => self.terminate(key),
+            State::Handshake | State::Unnamed | State::Opening | State::Open
+                if connection.has(Flags::STASHED) => {}
+            State::Handshake | State::Unnamed | State::Opening | State::Open => self.terminate(key),
             // It has our close frame, or will not read it: what waits still goes out.
             State::Closing => connection.state = State::Finishing,
             State::Finishing

@@ -119,6 +119,10 @@ counters! {
     close_heartbeat;
     /// Connections closed because their handling panicked.
     close_panic;
+    /// Connections closed because what they were granted has ended.
+    close_expired;
+    /// Connections closed because their first message did not say, or not in time, whose they are.
+    close_unnamed;
     /// Joins that recovered nothing because too much of other rooms waited for the connection already.
     recoveries_refused;
     /// Messages dropped for consumers that were too slow.
@@ -131,6 +135,8 @@ counters! {
     malformed_messages;
     /// Requests that were refused.
     bad_requests;
+    /// Requests of connections whose grant does not permit them.
+    forbidden;
     /// Panics of the application outside of any connection.
     panics;
     /// Times that this shard was started again.

@@ -120,6 +120,14 @@ impl TimerWheel {
         self.link(slot, tick);
     }
 
+    /// The deadline of `slot` as it is kept, rounded up to a tick; `None` where it has none.
+    #[must_use]
+    pub fn deadline_ms(&self, slot: u32) -> Option<u64> {
+        let entry = self.entries.get(slot as usize)?;
+        let is_set = entry.previous() != NONE;
+        is_set.then(|| entry.deadline().saturating_mul(self.tick_ms))
+    }
+
     /// Removes the deadline of `slot`, if it has one.
     pub fn cancel(&mut self, slot: u32) {
         if (slot as usize) < self.entries.len() {
@@ -252,9 +260,14 @@ mod tests {
         let mut wheel = TimerWheel::new(TICK_MS);
         wheel.set(3, 15);
         assert_eq!(wheel.next_due_ms(), Some(20));
+        assert_eq!(wheel.deadline_ms(3), Some(20));
         assert!(expired(&mut wheel, 19).is_empty());
         assert_eq!(expired(&mut wheel, 20), [3]);
         assert_eq!(wheel.next_due_ms(), None);
+        assert_eq!(
+            (wheel.deadline_ms(3), wheel.deadline_ms(9999)),
+            (None, None)
+        );
         assert!(expired(&mut wheel, 1000).is_empty());
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Publication {
     pub(crate) has_id: bool,
     /// How often it was sent.
     pub(crate) sent: u64,
+    /// Whether its sender might publish it when it was sent, at least once.
+    pub(crate) permitted: bool,
     /// The number it was given and whether it was a repeat, for each acknowledgement.
     pub(crate) acks: Vec<(u64, bool)>,
     /// Where members of a room have seen it: once, unless the room has lost its memory in between.
@@ -81,6 +83,7 @@ impl Books {
             content,
             has_id,
             sent,
+            permitted: false,
             acks,
             seen,
         });
@@ -147,6 +150,7 @@ impl Books {
             (&said.user, &Place::Room(room.to_owned())),
             (&publication.user, &publication.place)
         );
+        assert!(publication.permitted, "{publication:?} was forbidden");
         publication.seen.push(position);
         assert!(
             publication

@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use shardcast::Rooms;
 use shardcast_shard::admission::Admission;
 use shardcast_shard::compression::Compression;
 use shardcast_shard::driver::{Clock, Driver, ShardId};
@@ -16,6 +15,7 @@ use shardcast_shard::shard::{Progress, Shard, ShardCounts, ShardOptions};
 use shardcast_shard::sim::{Faults, Random, SimDriver, SimNetwork, SimSetup};
 use shardcast_shard::stats::ShardStats;
 
+use super::granting::Granting;
 use super::invariants::Passed;
 
 /// Passes of all shards together after which a run is taken for one that never ends.
@@ -82,7 +82,7 @@ enum Stage {
 }
 
 struct Node {
-    shard: Option<Shard<SimDriver, Rooms>>,
+    shard: Option<Shard<SimDriver, Granting>>,
     stage: Stage,
     stats: Arc<ShardStats>,
 }
@@ -177,6 +177,7 @@ impl Cluster {
             limits: Arc::clone(&self.limits),
             slow_consumer: self.options.slow_consumer,
             compression: self.options.compression,
+            tls: None,
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,
             random_seed: self.random.next_u64(),
@@ -185,9 +186,8 @@ impl Cluster {
             stats: Arc::clone(&self.nodes[usize::from(id)].stats),
             mesh: Arc::clone(&self.mesh),
         };
-        let app = Rooms::new(Vec::new()).with_faults(true);
         let node = &mut self.nodes[usize::from(id)];
-        node.shard = Some(Shard::new(driver, app, options));
+        node.shard = Some(Shard::new(driver, Granting::new(), options));
         node.stage = Stage::Awake;
         self.step(id);
     }

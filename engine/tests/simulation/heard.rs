@@ -17,10 +17,13 @@ pub(crate) enum Heard {
         room: String,
         epoch: u64,
         seq: u64,
+        members: Option<u64>,
         recovered: bool,
     },
     Left {
         room: String,
+        /// Why, where it was not asked for.
+        reason: Option<String>,
     },
     Reset {
         room: String,
@@ -65,8 +68,14 @@ pub(crate) enum Heard {
         from: u64,
         to: u64,
     },
+    History {
+        room: String,
+    },
     Error {
         code: String,
+        message: String,
+        id: Option<String>,
+        room: Option<String>,
     },
     Heartbeat {},
 }
@@ -102,12 +111,13 @@ impl Heard {
     pub(crate) fn room(&self) -> Option<&str> {
         match self {
             Self::Joined { room, .. }
-            | Self::Left { room }
+            | Self::Left { room, .. }
             | Self::Reset { room, .. }
             | Self::Message { room, .. }
             | Self::UserJoined { room, .. }
             | Self::UserLeft { room, .. }
             | Self::Presence { room, .. }
+            | Self::History { room }
             | Self::Gap { room, .. } => Some(room),
             Self::Welcome { .. }
             | Self::Direct { .. }

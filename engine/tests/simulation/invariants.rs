@@ -57,8 +57,10 @@ impl Passed<'_> {
         );
         let members = counts.hub.members as usize;
         assert!(
-            members <= counts.connections && counts.dedicated_windows <= counts.connections,
-            "shard {shard} keeps members or windows of connections that are gone: {counts:?}"
+            members <= counts.connections
+                && counts.dedicated_windows <= counts.connections
+                && counts.grants <= members,
+            "shard {shard} keeps members, windows or grants of connections that are gone: {counts:?}"
         );
     }
 

@@ -9,6 +9,7 @@
 //!   at the end.
 //! * `heard`: what a server says, parsed.
 //! * `member`: a client that does as it is told; `view`: a room as it sees it, checked with everything that it hears.
+//! * `granting`: the application, which gives grants; `guard`: what a member with a grant may do and hear.
 //! * `books`: what was published, and the one order that all members must agree on.
 //! * `world`: a cluster and its members, run until nothing moves any more.
 #![allow(
@@ -25,6 +26,9 @@ mod cluster;
 mod crash;
 mod determinism;
 mod each_byte;
+mod granting;
+mod grants;
+mod guard;
 mod heard;
 mod hostile;
 mod invariants;

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::json;
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::hub::Position;
+use shardcast_shard::rights::Rights;
 use shardcast_shard::sim::{EXTENSIONS, Opcode, Random, SimEvent, SimFrame, SimWebSocket};
 
 use super::books::{Books, Place, number_of};
 use super::cluster::Cluster;
+use super::guard::Guard;
 use super::heard::{Heard, Said};
 use super::view::{Rules, Standing, View};
 
@@ -30,6 +32,9 @@ pub(crate) enum Act {
         has_id: bool,
     },
     Presence(String),
+    History(String),
+    /// Ask for a grant of this kind in place of the one it has.
+    Renew(u64),
     /// Make the shard of the connection panic.
     PanicShard,
 }
@@ -70,6 +75,8 @@ pub(crate) struct Member {
     /// Numbers of direct publications heard.
     pub(crate) directs: Vec<usize>,
     pub(crate) errors: Vec<String>,
+    /// Where its connections have grants.
+    pub(crate) guard: Option<Guard>,
     own: Vec<usize>,
     direct_last: Option<u64>,
     /// When it connects again.
@@ -85,7 +92,13 @@ pub(crate) struct Member {
 const RETRY_US_MAX: u64 = 3000;
 
 impl Member {
-    pub(crate) fn new(cluster: &Cluster, user: String, shard: ShardId, verbose: bool) -> Self {
+    pub(crate) fn new(
+        cluster: &Cluster,
+        user: String,
+        shard: ShardId,
+        guard: Option<Guard>,
+        verbose: bool,
+    ) -> Self {
         let mut member = Self {
             user,
             shard,
@@ -104,6 +117,7 @@ impl Member {
             unacked: Vec::new(),
             directs: Vec::new(),
             errors: Vec::new(),
+            guard,
             own: Vec::new(),
             direct_last: None,
             retry_us: None,
@@ -116,7 +130,10 @@ impl Member {
     }
 
     fn connect(&mut self, cluster: &Cluster) {
-        let target = format!("/ws?user={}", self.user);
+        let (target, token) = match &mut self.guard {
+            Some(guard) => guard.connect(&self.user, cluster.network.clock()),
+            None => (format!("/ws?user={}", self.user), None),
+        };
         self.say(cluster, format_args!("connects"));
         // Every second one offers compression, each time that it connects.
         let offers = self
@@ -128,7 +145,11 @@ impl Member {
         let offer = [(EXTENSIONS, "permessage-deflate; client_max_window_bits")];
         let headers = if offers { &offer[..] } else { &[] };
         let connection = cluster.network.connect(self.shard);
-        self.socket = Some(SimWebSocket::connect_with(connection, &target, headers));
+        let mut socket = SimWebSocket::connect_with(connection, &target, headers);
+        if let Some(token) = token {
+            socket.send_text(&token);
+        }
+        self.socket = Some(socket);
         self.connections += 1;
     }
 
@@ -155,7 +176,9 @@ impl Member {
     pub(crate) fn is_done(&self) -> bool {
         let settled = |view: &View| matches!(view.standing, Standing::Out | Standing::In);
         let gone = self.socket.is_none() && !self.comes_back;
+        let answered = self.guard.as_ref().is_none_or(Guard::is_answered);
         gone || (self.open
+            && answered
             && self.script.is_empty()
             && self.unacked.is_empty()
             && self.rooms.values().all(settled))
@@ -225,7 +248,7 @@ impl Member {
         if is_due {
             self.acted_us = now_us;
             for number in self.unacked.clone() {
-                self.send(&books.request(number), &mut cluster.random);
+                self.send_request(number, books, &mut cluster.random);
             }
         }
         is_due
@@ -278,6 +301,13 @@ impl Member {
             _ => {}
         }
         self.say(cluster, format_args!("{event:?}"));
+        if let SimEvent::Close {
+            code: Some(4401), ..
+        } = event
+        {
+            let guard = self.guard.as_ref().expect("what it was granted never ends");
+            guard.assert_ended(cluster.now_us());
+        }
         self.endings.push(match event {
             SimEvent::Close { code, .. } => Ending::Closed { code },
             SimEvent::Refused(response) => Ending::Refused {
@@ -293,6 +323,11 @@ impl Member {
     }
 
     fn hear(&mut self, heard: &Heard, cluster: &mut Cluster, books: &mut Books, rules: &Rules) {
+        if let Some(guard) = &mut self.guard
+            && let Err(broken) = guard.hear(heard)
+        {
+            panic!("{} must not hear {heard:?}: {broken}. {guard:?}", self.user);
+        }
         if let Some(room) = heard.room() {
             let view = match self.rooms.get_mut(room) {
                 Some(view) => view,
@@ -338,8 +373,40 @@ impl Member {
                 }
             }
             Heard::Direct { seq, said } => self.direct(*seq, said, books),
-            Heard::Error { code } => self.errors.push(code.clone()),
+            Heard::Error {
+                code,
+                message,
+                id,
+                room,
+            } => {
+                self.errors.push(code.clone());
+                if self.guard.is_some() {
+                    self.refused(message, id.as_deref(), room.as_deref());
+                }
+            }
+            Heard::Heartbeat {} => {
+                // It was not told who came and went where it might not know.
+                let guard = self.guard.as_ref().expect("it has renewed a grant");
+                for (room, view) in &mut self.rooms {
+                    if !guard.is_told_of_presence(room) {
+                        view.present = None;
+                    }
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// A request has failed: it is not repeated.
+    fn refused(&mut self, message: &str, id: Option<&str>, room: Option<&str>) {
+        if let Some(id) = id {
+            let number = number_of(id);
+            self.unacked.retain(|unacked| *unacked != number);
+        }
+        if message.contains("may not join")
+            && let Some(view) = room.and_then(|room| self.rooms.get_mut(room))
+        {
+            view.standing = Standing::Out;
         }
     }
 
@@ -370,12 +437,20 @@ impl Member {
             (&said.user, &said.content),
             (&publication.user, &publication.content)
         );
+        assert!(publication.permitted, "{publication:?} was forbidden");
         assert_eq!(
             publication.place,
             Place::Inbox(who.clone()),
             "{who} heard {said:?}"
         );
         self.directs.push(number);
+    }
+
+    /// It asks for something in a room that needs a right.
+    fn ask(&mut self, room: &str, needed: Rights) {
+        if let Some(guard) = &mut self.guard {
+            guard.ask(room, needed);
+        }
     }
 
     /// Takes up on a new connection what the one before has left.
@@ -390,14 +465,23 @@ impl Member {
             self.join(&room, random);
         }
         for number in self.unacked.clone() {
-            self.send(&books.request(number), random);
+            self.send_request(number, books, random);
         }
+    }
+
+    /// Sends a publish, perhaps once more.
+    fn send_request(&mut self, number: usize, books: &mut Books, random: &mut Random) {
+        let publication = &mut books.publications[number];
+        let guard = self.guard.as_mut();
+        publication.permitted |= guard.is_none_or(|guard| guard.publish(&publication.place));
+        self.send(&books.request(number), random);
     }
 
     fn join(&mut self, room: &str, random: &mut Random) {
         let view = self.rooms.entry(room.to_owned()).or_default();
         let since = view.position;
         view.standing = Standing::Asked { since };
+        self.ask(room, Rights::JOIN);
         let mut request = json!({"type": "join", "room": room});
         if let Some(Position { epoch, seq }) = since {
             request["since"] = json!({"epoch": epoch, "seq": seq});
@@ -448,6 +532,9 @@ impl Member {
                 Standing::Out => self.join(&room, random),
                 _ => return false,
             },
+            // It had to leave, or was never let in.
+            Act::Leave(room) | Act::Publish { room, .. }
+                if self.guard.is_some() && self.standing(&room) == Standing::Out => {}
             Act::Leave(room) => match self.rooms.get_mut(&room) {
                 Some(view) if view.standing == Standing::In => {
                     view.standing = Standing::Leaving;
@@ -472,14 +559,25 @@ impl Member {
                 if !repeatable.is_empty() {
                     let number = repeatable[random.index(repeatable.len())];
                     self.unacked.push(number);
-                    self.send(&books.request(number), random);
+                    self.send_request(number, books, random);
                 }
             }
             Act::Direct { to, has_id } => self.publish(Place::Inbox(to), has_id, books, random),
-            Act::Presence(room) => self.send(
-                &json!({"type": "presence", "room": room}).to_string(),
-                random,
-            ),
+            Act::Presence(room) => {
+                self.ask(&room, Rights::PRESENCE);
+                let request = json!({"type": "presence", "room": room});
+                self.send(&request.to_string(), random);
+            }
+            Act::History(room) => {
+                self.ask(&room, Rights::HISTORY);
+                let request = json!({"type": "history", "room": room});
+                self.send(&request.to_string(), random);
+            }
+            Act::Renew(kind) => {
+                let guard = self.guard.as_mut().expect("it has a grant");
+                let renewal = guard.renew(kind, cluster.network.clock());
+                self.send(&renewal, random);
+            }
             Act::PanicShard => self.send(r#"{"type":"fault","what":"panic_shard"}"#, random),
         }
         self.script.pop_front();
@@ -492,7 +590,6 @@ impl Member {
         if has_id {
             self.unacked.push(number);
         }
-        let request = books.request(number);
-        self.send(&request, random);
+        self.send_request(number, books, random);
     }
 }

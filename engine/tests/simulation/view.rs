@@ -45,6 +45,8 @@ pub(crate) struct View {
     pub(crate) recoveries: u64,
     /// Joins that could not recover what was missed.
     pub(crate) losses: u64,
+    /// Times that it had to leave.
+    pub(crate) expulsions: u64,
     pub(crate) heard: u64,
     pub(crate) dropped: u64,
     /// Gaps that were the first thing said behind a join.
@@ -73,11 +75,12 @@ impl View {
                 (self.standing, self.present) = (Standing::In, None);
                 self.just_joined = true;
             }
-            Heard::Left { .. } => {
+            Heard::Left { reason, .. } => {
                 ensure(
-                    self.standing == Standing::Leaving,
+                    self.standing == Standing::Leaving || reason.is_some(),
                     "it did not ask to leave",
                 )?;
+                self.expulsions += u64::from(reason.is_some());
                 (self.standing, self.present) = (Standing::Out, None);
             }
             Heard::Reset { epoch, .. } => {
@@ -124,6 +127,7 @@ impl View {
                     .is_none_or(|present| present.remove(user));
                 ensure(known || rules.resets, "that user was not there")?;
             }
+            Heard::History { .. } => {}
             _ => return Err("this concerns no room"),
         }
         Ok(())

@@ -7,6 +7,7 @@ use shardcast_shard::hub::Position;
 
 use super::books::{Books, Place};
 use super::cluster::{Cluster, ClusterOptions};
+use super::guard::Guard;
 use super::member::{Act, Member};
 use super::seeds::{Met, Run};
 use super::view::{Rules, Standing, View};
@@ -51,7 +52,17 @@ impl World {
 
     /// A new member, whose connection is on its way.
     pub(crate) fn add(&mut self, user: String, shard: ShardId) -> &mut Member {
-        let member = Member::new(&self.cluster, user, shard, self.verbose);
+        self.add_guarded(user, shard, None)
+    }
+
+    /// The same, where its connections have grants.
+    pub(crate) fn add_guarded(
+        &mut self,
+        user: String,
+        shard: ShardId,
+        guard: Option<Guard>,
+    ) -> &mut Member {
+        let member = Member::new(&self.cluster, user, shard, guard, self.verbose);
         self.members.push(member);
         self.members.last_mut().expect("it was just added")
     }
@@ -301,22 +312,23 @@ impl World {
     /// Asks on every connection who is in its rooms, and asserts that the answers are true.
     pub(crate) fn assert_presence(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.open) {
-            for (room, view) in member
-                .rooms
-                .iter_mut()
-                .filter(|(_, view)| view.standing == Standing::In)
-            {
+            let guard = &member.guard;
+            for (room, view) in member.rooms.iter_mut().filter(|(room, view)| {
+                view.standing == Standing::In && Guard::may_know(guard, room)
+            }) {
                 view.present = None;
                 member.script.push_back(Act::Presence(room.clone()));
             }
         }
         self.run_until("that everybody was told who is there", |world| {
-            let mut views = world
-                .members
-                .iter()
-                .filter(|member| member.open)
-                .flat_map(|member| member.rooms.values());
-            views.all(|view| view.standing != Standing::In || view.present.is_some())
+            let mut members = world.members.iter().filter(|member| member.open);
+            members.all(|member| {
+                member.rooms.iter().all(|(room, view)| {
+                    view.standing != Standing::In
+                        || view.present.is_some()
+                        || !Guard::may_know(&member.guard, room)
+                })
+            })
         });
         self.assert_presence_known();
     }
@@ -409,6 +421,7 @@ impl World {
         let views = || self.members.iter().flat_map(|member| member.rooms.values());
         met.add("recoveries", views().map(|view| view.recoveries).sum());
         met.add("losses", views().map(|view| view.losses).sum());
+        met.add("expulsions", views().map(|view| view.expulsions).sum());
         met.add("resets", views().map(|view| view.resets).sum());
         met.add("dropped", views().map(|view| view.dropped).sum());
         met.add(

@@ -53,6 +53,8 @@ pub enum ErrorCode {
     RateLimited,
     /// The room's home is being restarted; try again.
     Unavailable,
+    /// The connection's grant does not permit it.
+    Forbidden,
 }
 
 impl ErrorCode {
@@ -65,6 +67,7 @@ impl ErrorCode {
             Self::TooManyRooms => "too_many_rooms",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::Forbidden => "forbidden",
         }
     }
 }
@@ -80,15 +83,17 @@ pub enum Event {
         room: Name,
         /// Where the room stands: messages after this place are delivered.
         position: Position,
-        /// Users present, the joiner included.
-        members: u64,
+        /// Users present, the joiner included; `None` where the joiner may not know.
+        members: Option<u64>,
         /// Whether everything after the position that the joiner gave follows. False where none was given.
         recovered: bool,
     },
-    /// To the leaver.
+    /// To the leaver, or to a member whose grant no longer permits it to be there.
     Left {
         /// The room.
         room: Name,
+        /// Why, where it did not ask to leave.
+        reason: Option<ErrorCode>,
     },
     /// The room's home lost its memory and opened a new epoch: what was published meanwhile may be lost.
     /// The messages of the new epoch up to the position follow.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::effect::{Effect, Effects, request};
 use super::event::{ErrorCode, Event, Position, Target};
 use super::mail::{JoinToken, Request};
-use super::member::{Members, Place};
+use super::member::{Members, Membership, Place};
 use super::slice::{Pending, Slice};
 use super::table::NameTable;
 use super::{HomeChoice, Name};
@@ -207,13 +207,45 @@ impl Local {
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let (slice, place) = self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
-        let user = self.members.user(key).ok_or(ErrorCode::NotJoined)?.clone();
+        self.part(key, Membership { slice, place }, None, effects);
+        Ok(())
+    }
+
+    /// A member leaves the rooms that it has joined or asked for and may not stay in.
+    pub(super) fn expel(
+        &mut self,
+        key: ConnectionKey,
+        may_stay: impl Fn(&str) -> bool,
+        effects: &mut Effects,
+    ) {
+        let denied = |membership: &&Membership| {
+            let room = self.slices.name(membership.slice);
+            room.is_some_and(|room| !may_stay(room))
+        };
+        let memberships = self.members.memberships_of(key).iter();
+        let denied: Vec<Membership> = memberships.filter(denied).copied().collect();
+        for membership in denied {
+            self.part(key, membership, Some(ErrorCode::Forbidden), effects);
+        }
+    }
+
+    /// Ends a membership and tells the member and the home.
+    fn part(
+        &mut self,
+        key: ConnectionKey,
+        Membership { slice, place }: Membership,
+        reason: Option<ErrorCode>,
+        effects: &mut Effects,
+    ) {
+        let (Some(user), Some(room)) = (self.members.user(key), self.slices.name(slice)) else {
+            return;
+        };
+        let (user, room) = (user.clone(), room.clone());
         self.take_out(slice, place);
         self.members.remove_place(key.slot, slice);
         self.say_left(slice, &user, effects);
-        let event = Event::Left { room: room.into() };
+        let event = Event::Left { room, reason };
         effects.push(Effect::ToMember { key, event });
-        Ok(())
     }
 
     pub(super) fn publish(

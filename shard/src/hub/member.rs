@@ -164,6 +164,14 @@ impl Members {
         }
     }
 
+    /// Wherever a member is a member; nowhere where the key is stale.
+    pub(super) fn memberships_of(&self, key: ConnectionKey) -> &[Membership] {
+        match self.entry(key) {
+            Some(_) => self.memberships(key.slot),
+            None => &[],
+        }
+    }
+
     /// The member's place in a slice; `None` where the key is stale, too.
     pub(super) fn place(&self, key: ConnectionKey, slice: u32) -> Option<Place> {
         self.entry(key)?;

@@ -169,6 +169,17 @@ impl Hub {
         self.local.leave(key, room, effects)
     }
 
+    /// Has a connection leave, of the rooms that it has joined or asked for, those that it may not stay in; it is told so by [`Event::Left`]
+    /// with [`ErrorCode::Forbidden`] as the reason. Takes time in proportion to the rooms of that connection.
+    pub fn expel(
+        &mut self,
+        key: ConnectionKey,
+        may_stay: impl Fn(&str) -> bool,
+        effects: &mut Effects,
+    ) {
+        self.local.expel(key, may_stay, effects);
+    }
+
     /// Publishes to a room that the connection has joined or asked for, or to anybody's inbox. `content` is the
     /// text of one JSON value. With an `id`, an [`Event::Ack`] or an [`Event::Error`] follows, and a repeat of
     /// the same user's id is not delivered again.

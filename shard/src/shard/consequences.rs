@@ -11,6 +11,7 @@ use crate::driver::ConnectionKey;
 use crate::hub::event::{ErrorCode, Event, Message};
 use crate::hub::{Effect, Name, Target};
 use crate::outbox::Origin;
+use crate::rights::Rights;
 use crate::stats::ShardStats;
 use crate::ws::frame;
 
@@ -77,7 +78,11 @@ impl<A: App> Core<A> {
             Effect::Mail { to, mail } if to == self.id => self.local.push_back(mail),
             Effect::Mail { to, mail } => self.post.send(to, mail),
             Effect::Opened { key } => self.opened.push_back(key),
-            Effect::ToMember { key, event } => self.send_event(key, &event),
+            Effect::ToMember { key, event } => {
+                if self.permits_answer(key, &event) {
+                    self.send_event(key, &event);
+                }
+            }
             Effect::Joined {
                 key,
                 room,
@@ -85,6 +90,10 @@ impl<A: App> Core<A> {
                 members,
                 missed,
             } => {
+                let rights = self.grants.rights_in(key.slot, &room);
+                let may_know = rights.contains(Rights::PRESENCE);
+                // The right may have gone since it asked.
+                let missed = missed.filter(|_| rights.contains(Rights::HISTORY));
                 let missed = missed.filter(|missed| {
                     let has_room = self.table.has_room_for(key, missed);
                     self.stats.recoveries_refused.add(u64::from(!has_room));
@@ -94,7 +103,7 @@ impl<A: App> Core<A> {
                 let joined = Event::Joined {
                     room,
                     position,
-                    members,
+                    members: may_know.then_some(members),
                     recovered,
                 };
                 self.send_event(key, &joined);
@@ -107,8 +116,12 @@ impl<A: App> Core<A> {
                 let Some(mut message) = self.message(&event) else {
                     return;
                 };
-                for key in self.hub.slice_members(slice) {
-                    self.table.queue(key, &mut message);
+                let members = self.hub.slice_members(slice);
+                match self.grants.audience(&event) {
+                    None => members.for_each(|key| self.table.queue(key, &mut message)),
+                    Some(mut audience) => members
+                        .filter(|key| audience.includes(key.slot))
+                        .for_each(|key| self.table.queue(key, &mut message)),
                 }
             }
             Effect::ToUser { user, event } => {
@@ -122,7 +135,10 @@ impl<A: App> Core<A> {
         }
     }
 
-    fn perform(&mut self, action: Action) {
+    fn perform(&mut self, mut action: Action) {
+        if !self.permits(&mut action) {
+            return;
+        }
         match action {
             Action::Send {
                 connection,
@@ -189,7 +205,7 @@ impl<A: App> Core<A> {
                 self.hub
                     .history(connection, room, since, limit, &mut self.effects);
             }
-            Action::Renew { .. } => {}
+            Action::Renew { connection, grant } => self.renew(connection, grant),
             Action::Count(Count::MalformedMessage) => self.stats.malformed_messages.add(1),
             Action::Count(Count::BadRequest) => self.stats.bad_requests.add(1),
             #[expect(clippy::panic, reason = "the application asked for exactly this")]
@@ -212,9 +228,10 @@ impl<A: App> Core<A> {
                 "a connection may be in {} rooms",
                 self.limits.rooms_per_connection_max
             ),
-            ErrorCode::BadRequest | ErrorCode::RateLimited | ErrorCode::Unavailable => {
-                code.as_str().into()
-            }
+            ErrorCode::BadRequest
+            | ErrorCode::RateLimited
+            | ErrorCode::Unavailable
+            | ErrorCode::Forbidden => code.as_str().into(),
         };
         self.send_error(key, code, message, id, room);
     }
@@ -262,6 +279,7 @@ impl<A: App> Core<A> {
             return;
         }
         connection.state = State::Closing;
+        self.grants.remove(key.slot);
         self.hub.member_close(key, &mut self.effects);
         if before == State::Open {
             self.call_app(|app, context| app.on_close(context, key));
@@ -272,7 +290,7 @@ impl<A: App> Core<A> {
     /// waited for, [`State::Finishing`] where nothing it says matters any more.
     pub(super) fn end(&mut self, key: ConnectionKey, code: u16, reason: &str, then: State) {
         match self.table.state(key) {
-            State::Opening | State::Open => {
+            State::Unnamed | State::Opening | State::Open => {
                 self.retire(key);
                 self.table.queue_last(key, frame::close(code, reason));
             }
@@ -285,7 +303,7 @@ impl<A: App> Core<A> {
 
     /// The peer has sent its close frame: an answer, or the beginning of the close handshake (RFC 6455 §5.5.1).
     pub(super) fn closed_by_peer(&mut self, key: ConnectionKey, code: Option<u16>) {
-        if self.table.state(key) == State::Open {
+        if matches!(self.table.state(key), State::Unnamed | State::Open) {
             self.retire(key);
             self.table.queue_last(key, frame::close(code, ""));
         }

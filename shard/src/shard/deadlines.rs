@@ -10,6 +10,7 @@ use crate::connection::{Flags, Pace, State};
 use crate::driver::{Clock, ConnectionKey, Slot};
 use crate::limits::Limits;
 use crate::timer::TimerWheel;
+use crate::ws::close::UNAUTHORIZED;
 use crate::ws::{Rejection, frame};
 
 /// How finely deadlines of connections are kept. A heartbeat of 10 ms is the shortest permitted.
@@ -69,13 +70,19 @@ impl Deadlines {
             .set(slot, deadline_ms.saturating_add(self.phase_ms));
     }
 
-    /// Sets a heartbeat for this time or a little later, when it leaves together with others of so many connections.
-    fn set_heartbeat(&mut self, slot: Slot, at_ms: u64, connections: usize) {
+    /// When something is to happen to a connection.
+    pub(super) fn due_ms(&self, slot: Slot) -> Option<u64> {
+        let due_ms = self.wheel.deadline_ms(slot)?;
+        Some(due_ms.saturating_sub(self.phase_ms))
+    }
+
+    /// When a heartbeat of this time leaves: a little later, together with others of so many connections.
+    fn heartbeat_due_ms(&self, at_ms: u64, connections: usize) -> u64 {
         let wait_ms_max = (self.heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX);
         let group_ms = HEARTBEATS_TOGETHER * self.heartbeat_ms / connections.max(1) as u64;
         let group_ms = group_ms.clamp(1, wait_ms_max);
         let due_ms = (at_ms + self.phase_ms).next_multiple_of(group_ms);
-        self.wheel.set(slot, due_ms);
+        due_ms - self.phase_ms
     }
 
     /// Appends those of at most `max` connections whose deadline has passed.
@@ -261,14 +268,24 @@ impl<A: App> Core<A> {
     fn set_heartbeat(&mut self, key: ConnectionKey, in_ms: u64) {
         let at_ms = self.clock.monotonic_ms() + in_ms;
         let connections = self.table.connections.used();
-        self.deadlines.set_heartbeat(key.slot, at_ms, connections);
+        let due_ms = self.deadlines.heartbeat_due_ms(at_ms, connections);
+        self.set_deadline(key.slot, due_ms);
     }
 
     fn deadline_passed(&mut self, key: ConnectionKey) {
+        if self.grants.has_ended(key.slot, self.clock) {
+            self.expire(key);
+            self.work_off();
+            return;
+        }
         match self.table.state(key) {
             State::Handshake => {
                 self.stats.handshakes_rejected.add(1);
                 self.refuse(key, Rejection::TimedOut.response());
+            }
+            State::Unnamed => {
+                self.stats.close_unnamed.add(1);
+                self.end(key, UNAUTHORIZED, "no token in time", State::Closing);
             }
             State::Open => self.heartbeat(key),
             State::Opening | State::Closing | State::Finishing | State::Leaving => {
@@ -348,7 +365,8 @@ mod tests {
         let mut deadlines = Deadlines::new(&limits, false, 123);
         let asked = |slot: u64| 1_000_000 + slot * heartbeat_ms / connections;
         for slot in 0..connections {
-            deadlines.set_heartbeat(slot as Slot, asked(slot), connections as usize);
+            let due_ms = deadlines.heartbeat_due_ms(asked(slot), connections as usize);
+            deadlines.set(slot as Slot, due_ms);
         }
         let mut groups = BTreeMap::new();
         let late_ms_max = (heartbeat_ms / 16).clamp(1, HEARTBEAT_WAIT_MS_MAX) + TICK_MS;

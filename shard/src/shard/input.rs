@@ -6,13 +6,14 @@ use bytes::Bytes;
 
 use super::Core;
 use super::table::Table;
-use crate::app::{App, Context};
+use crate::app::{App, Context, Dismissal};
 use crate::connection::{Connection, Flags, State, TooFast};
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
 use crate::hub::event::{ErrorCode, Event};
+use crate::rights::Identity;
 use crate::ws::deflate::Agreement;
-use crate::ws::{Incoming, Input, Refusal, RefusalStatus, frame, handshake};
+use crate::ws::{Incoming, Input, frame, handshake};
 
 /// What one step of decoding came to. Owns what it needs, so that it outlives the bytes.
 enum Heard {
@@ -25,9 +26,15 @@ enum Heard {
         bytes: usize,
         compressed: bool,
     },
+    /// The message that says whose connection it is, or does not.
+    FirstMessage {
+        bytes: usize,
+        compressed: bool,
+        named: Result<Identity, Dismissal>,
+    },
     Upgrade {
         response: Bytes,
-        user: Name,
+        identity: Option<Identity>,
         agreement: Option<Agreement>,
     },
     Refused {
@@ -50,7 +57,8 @@ impl Heard {
     /// What it counts for in the connection's share of a pass.
     fn share(&self) -> u64 {
         match self {
-            Self::Message {
+            Self::Message { bytes, compressed }
+            | Self::FirstMessage {
                 bytes, compressed, ..
             } => counted(*bytes, bytes_per_share(*compressed)),
             // How much of a message there was to inflate before is not known.
@@ -241,7 +249,7 @@ impl<A: App> Core<A> {
             self.limits.messages_per_second_max,
             self.limits.messages_burst_max,
         );
-        if rate == 0 || connection.state != State::Open {
+        if rate == 0 || !matches!(connection.state, State::Unnamed | State::Open) {
             return true;
         }
         let now_ms = self.clock.monotonic_ms();
@@ -291,9 +299,12 @@ impl<A: App> Core<A> {
             actions,
             &mut deadlines.app_timer_ms,
         );
-        let open = connection.state == State::Open;
+        let state = connection.state;
         let policy = windows.policy();
-        let session_limits = &self.session_limits;
+        let session_limits = match state {
+            State::Unnamed => &self.first_message_limits,
+            _ => &self.session_limits,
+        };
         let heard = catch_unwind(AssertUnwindSafe(|| {
             let inflater = windows.inflater(key.slot, connection.session.agreement());
             let Some(incoming) = connection.session.next(input, session_limits, inflater) else {
@@ -302,20 +313,11 @@ impl<A: App> Core<A> {
             match incoming {
                 Incoming::Upgrade(request) => match app.on_upgrade(&mut context, &request) {
                     Ok(admission) => {
-                        let Some(identity) = admission.identity else {
-                            return Heard::Refused {
-                                response: Refusal::new(
-                                    RefusalStatus::Unauthorized,
-                                    "the handshake does not say who connects",
-                                )
-                                .response(),
-                            };
-                        };
                         let agreement = policy.and_then(|policy| policy.negotiate(&request));
                         let protocol = admission.protocol.as_deref();
                         Heard::Upgrade {
                             response: handshake::response(&request, protocol, agreement.as_ref()),
-                            user: identity.user,
+                            identity: admission.identity,
                             agreement,
                         }
                     }
@@ -332,7 +334,14 @@ impl<A: App> Core<A> {
                         .compressed_size
                         .unwrap_or(0)
                         .max(message.payload.len());
-                    if open {
+                    if state == State::Unnamed {
+                        return Heard::FirstMessage {
+                            bytes,
+                            compressed,
+                            named: app.on_first_message(&mut context, message),
+                        };
+                    }
+                    if state == State::Open {
                         app.on_message(&mut context, key, message);
                     }
                     Heard::Message { bytes, compressed }
@@ -358,16 +367,26 @@ impl<A: App> Core<A> {
         match heard {
             Heard::Nothing => {}
             Heard::Sign => self.spend(key, 1),
-            Heard::Message { bytes, compressed } => {
-                self.stats.messages_received.add(1);
-                self.stats.messages_inflated.add(u64::from(compressed));
-                self.spend(key, counted(bytes, BYTES_PER_MESSAGE));
+            Heard::Message { bytes, compressed } => self.count_message(key, bytes, compressed),
+            Heard::FirstMessage {
+                bytes,
+                compressed,
+                named,
+            } => {
+                self.count_message(key, bytes, compressed);
+                match named {
+                    Ok(identity) => self.name(key, identity),
+                    Err(Dismissal { code, reason }) => {
+                        self.stats.close_unnamed.add(1);
+                        self.end(key, code, &reason, State::Closing);
+                    }
+                }
             }
             Heard::Upgrade {
                 response,
-                user,
+                identity,
                 agreement,
-            } => self.open(key, response, user, agreement),
+            } => self.open(key, response, identity, agreement),
             Heard::Refused { response } => {
                 self.stats.handshakes_rejected.add(1);
                 self.refuse(key, response);
@@ -385,6 +404,12 @@ impl<A: App> Core<A> {
         }
     }
 
+    fn count_message(&mut self, key: ConnectionKey, bytes: usize, compressed: bool) {
+        self.stats.messages_received.add(1);
+        self.stats.messages_inflated.add(u64::from(compressed));
+        self.spend(key, counted(bytes, BYTES_PER_MESSAGE));
+    }
+
     /// What the connection sent, or is answered, counts for so many of the messages that it may send.
     fn spend(&mut self, key: ConnectionKey, count: u64) {
         if let Some(connection) = self.table.find(key) {
@@ -398,18 +423,18 @@ impl<A: App> Core<A> {
         self.spend(key, (bytes / BYTES_PER_MESSAGE) as u64);
     }
 
-    /// An upgrade request was accepted. The application hears of it when the rooms know the connection.
+    /// An upgrade request was accepted.
     fn open(
         &mut self,
         key: ConnectionKey,
         response: Bytes,
-        user: Name,
+        identity: Option<Identity>,
         agreement: Option<Agreement>,
     ) {
         let Some(connection) = self.table.find(key) else {
             return;
         };
-        connection.state = State::Opening;
+        connection.state = State::Unnamed;
         if let Some(agreement) = agreement {
             connection.session.agree(agreement);
             self.table.windows.open(key.slot, agreement);
@@ -417,7 +442,20 @@ impl<A: App> Core<A> {
         }
         self.table.queue_response(key, response);
         self.stats.handshakes_accepted.add(1);
-        self.hub.member_open(key, user, &mut self.effects);
+        if let Some(identity) = identity {
+            self.name(key, identity);
+        }
+    }
+
+    /// It is known whose connection it is. The application hears of it when the rooms know it.
+    fn name(&mut self, key: ConnectionKey, identity: Identity) {
+        let Some(connection) = self.table.find(key) else {
+            return;
+        };
+        connection.state = State::Opening;
+        if self.grant(key, identity.grant) {
+            self.hub.member_open(key, identity.user, &mut self.effects);
+        }
     }
 
     /// The rooms know the connection.

@@ -85,7 +85,7 @@ impl<A: App> Core<A> {
     fn tell_to_reconnect(&mut self, key: ConnectionKey, plan: StopPlan) {
         match self.table.state(key) {
             State::Handshake => self.refuse(key, unavailable().response()),
-            State::Opening | State::Open => {
+            State::Unnamed | State::Opening | State::Open => {
                 let wait_ms = plan.reconnect_after_ms + self.random.below(plan.window_ms + 1);
                 let reason = format!("server is shutting down; reconnect in {wait_ms} ms");
                 self.end(key, 1001, &reason, State::Closing);

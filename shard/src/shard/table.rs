@@ -213,13 +213,13 @@ impl Table {
         }
     }
 
-    /// Answers a ping, also one that comes after this end's close frame (RFC 6455 §5.5.3). Then no slow-consumer policy
-    /// bounds what waits any more, and pongs that the peer does not read are left out.
+    /// Answers a ping, also one that comes after this end's close frame (RFC 6455 §5.5.3) or before it is known whose the connection is. Then no
+    /// slow-consumer policy bounds what waits, and pongs that the peer does not read are left out.
     pub(super) fn queue_pong(&mut self, key: ConnectionKey, pong: Bytes) {
         let Some(connection) = self.connections.find(key) else {
             return;
         };
-        if connection.state != State::Closing {
+        if !matches!(connection.state, State::Unnamed | State::Closing) {
             self.queue_control(key, pong);
             return;
         }

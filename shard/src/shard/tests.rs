@@ -4,6 +4,9 @@ mod coalescing;
 mod compression;
 mod encrypted;
 mod fairness;
+mod first_message;
+mod grants;
+mod guarded;
 
 use std::sync::Arc;
 
@@ -88,9 +91,9 @@ type Orders =
     ControlSender<Box<crate::hub::mail::Request>, Box<crate::hub::mail::Delivery>, Control>;
 
 /// Shards on one network.
-struct Rig {
+struct Rig<A: App = Probe> {
     network: SimNetwork,
-    shards: Vec<Shard<SimDriver, Probe>>,
+    shards: Vec<Shard<SimDriver, A>>,
     controls: Vec<Orders>,
     stats: Vec<Arc<ShardStats>>,
 }
@@ -111,16 +114,53 @@ impl Rig {
         slow_consumer: SlowConsumer,
         compression: Compression,
     ) -> Self {
-        Self::with_tls(seed, shards, limits, slow_consumer, compression, None)
+        Self::over(seed, shards, limits, slow_consumer, compression, None)
     }
 
-    fn with_tls(
+    fn over(
         seed: u64,
         shards: u16,
         limits: Limits,
         slow_consumer: SlowConsumer,
         compression: Compression,
         tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
+        Self::running_over(
+            seed,
+            shards,
+            limits,
+            slow_consumer,
+            compression,
+            tls,
+            || Probe,
+        )
+    }
+
+    fn one(limits: Limits) -> Self {
+        Self::new(1, limits, SlowConsumer::Disconnect)
+    }
+}
+
+impl<A: App> Rig<A> {
+    fn running(
+        seed: u64,
+        shards: u16,
+        limits: Limits,
+        slow_consumer: SlowConsumer,
+        compression: Compression,
+        app: impl Fn() -> A,
+    ) -> Self {
+        Self::running_over(seed, shards, limits, slow_consumer, compression, None, app)
+    }
+
+    fn running_over(
+        seed: u64,
+        shards: u16,
+        limits: Limits,
+        slow_consumer: SlowConsumer,
+        compression: Compression,
+        tls: Option<Arc<ServerConfig>>,
+        app: impl Fn() -> A,
     ) -> Self {
         let setup = SimSetup {
             slots: 256,
@@ -148,7 +188,7 @@ impl Rig {
                 stats: Arc::clone(&stats[usize::from(id)]),
                 mesh: Arc::clone(&mesh),
             };
-            Shard::new(SimDriver::new(&network, id, setup), Probe, options)
+            Shard::new(SimDriver::new(&network, id, setup), app(), options)
         };
         Self {
             shards: (0..shards).map(shard).collect(),
@@ -156,10 +196,6 @@ impl Rig {
             network,
             stats,
         }
-    }
-
-    fn one(limits: Limits) -> Self {
-        Self::new(1, limits, SlowConsumer::Disconnect)
     }
 
     /// Runs a shard as its executor does until it sleeps; answers until when. `None` where it has stopped.
@@ -201,7 +237,7 @@ impl Rig {
         client
     }
 
-    fn core(&self) -> &Core<Probe> {
+    fn core(&self) -> &Core<A> {
         &self.shards[0].core
     }
 }

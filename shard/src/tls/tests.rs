@@ -64,12 +64,12 @@ impl Pair {
         Self::new(Arc::new(client_config()), Arc::new(server_config(versions)))
     }
 
-    fn to_server(&mut self, bytes: &[u8]) -> Result<Heard, TlsError> {
+    fn give_server(&mut self, bytes: &[u8]) -> Result<Heard, TlsError> {
         self.server
             .receive(&mut bytes.to_vec(), &mut self.at_server)
     }
 
-    fn to_client(&mut self, bytes: &[u8]) -> Result<Heard, TlsError> {
+    fn give_client(&mut self, bytes: &[u8]) -> Result<Heard, TlsError> {
         self.client
             .receive(&mut bytes.to_vec(), &mut self.at_client)
     }
@@ -78,11 +78,11 @@ impl Pair {
     fn talk(&mut self, piece: usize) -> Result<(), TlsError> {
         while self.client.has_outgoing() || self.server.has_outgoing() {
             for bytes in self.client.take_outgoing().chunks(piece) {
-                let heard = self.to_server(bytes)?;
+                let heard = self.give_server(bytes)?;
                 self.established.extend(heard.established);
             }
             for bytes in self.server.take_outgoing().chunks(piece) {
-                let heard = self.to_client(bytes)?;
+                let heard = self.give_client(bytes)?;
                 self.established.extend(heard.established);
             }
         }
@@ -103,11 +103,11 @@ fn both_versions_carry_bytes_both_ways_however_they_are_split() {
             for length in [1, 125, 16_384, 16_385, 100_000] {
                 let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
                 for bytes in pair.client.seal(&payload).unwrap().chunks(piece) {
-                    assert_eq!(pair.to_server(bytes), Ok(Heard::default()));
+                    assert_eq!(pair.give_server(bytes), Ok(Heard::default()));
                 }
                 assert_eq!(std::mem::take(&mut pair.at_server), payload);
                 for bytes in pair.server.seal(&payload).unwrap().chunks(piece) {
-                    assert_eq!(pair.to_client(bytes), Ok(Heard::default()));
+                    assert_eq!(pair.give_client(bytes), Ok(Heard::default()));
                 }
                 assert_eq!(std::mem::take(&mut pair.at_client), payload);
             }
@@ -125,7 +125,7 @@ proptest! {
         let mut rest = &sealed[..];
         for cut in cuts.iter().cycle() {
             let (piece, behind) = rest.split_at((*cut).min(rest.len()));
-            prop_assert_eq!(pair.to_server(piece), Ok(Heard::default()));
+            prop_assert_eq!(pair.give_server(piece), Ok(Heard::default()));
             rest = behind;
             if rest.is_empty() {
                 break;
@@ -139,9 +139,9 @@ proptest! {
     fn whatever_a_peer_sends_is_borne(bytes in prop::collection::vec(any::<u8>(), 0..2000), before in 0usize..300) {
         let mut pair = Pair::of(VERSIONS[1]);
         let hello = pair.client.take_outgoing();
-        let begun = pair.to_server(&hello[..before.min(hello.len())]).is_ok();
+        let begun = pair.give_server(&hello[..before.min(hello.len())]).is_ok();
         prop_assert!(begun);
-        let _either: Result<Heard, TlsError> = pair.to_server(&bytes);
+        let _either: Result<Heard, TlsError> = pair.give_server(&bytes);
         prop_assert!(pair.server.incoming.len() <= INCOMING_BYTES_MAX + bytes.len());
     }
 }
@@ -165,15 +165,15 @@ fn a_second_connection_resumes() {
 fn what_tls_has_to_say_leaves_before_what_is_sealed_later() {
     let mut pair = Pair::of(VERSIONS[1]);
     let hello = pair.client.take_outgoing();
-    pair.to_server(&hello).unwrap();
+    pair.give_server(&hello).unwrap();
     let flight = pair.server.take_outgoing();
-    pair.to_client(&flight).unwrap();
+    pair.give_client(&flight).unwrap();
     let finished = pair.client.take_outgoing();
-    pair.to_server(&finished).unwrap();
+    pair.give_server(&finished).unwrap();
     assert!(pair.server.has_outgoing(), "tickets wait");
     let sealed = pair.server.seal(b"hello").unwrap();
     assert!(!pair.server.has_outgoing());
-    assert_eq!(pair.to_client(&sealed), Ok(Heard::default()));
+    assert_eq!(pair.give_client(&sealed), Ok(Heard::default()));
     assert_eq!(pair.at_client, b"hello");
 }
 
@@ -186,10 +186,10 @@ fn the_end_is_said_once_and_heard() {
     pair.server.close();
     assert!(!pair.server.has_outgoing());
     assert_eq!(pair.server.seal(b"late"), Err(TlsError::NoKeys));
-    let heard = pair.to_client(&last).unwrap();
+    let heard = pair.give_client(&last).unwrap();
     assert!(heard.peer_closed);
     let still = pair.client.seal(b"one more").unwrap();
-    assert_eq!(pair.to_server(&still), Ok(Heard::default()));
+    assert_eq!(pair.give_server(&still), Ok(Heard::default()));
     assert_eq!(pair.at_server, b"one more");
 }
 
@@ -201,11 +201,11 @@ fn the_peer_is_told_what_is_wrong() {
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut pair = Pair::new(Arc::new(client), Arc::new(server));
     let hello = pair.client.take_outgoing();
-    let error = pair.to_server(&hello).unwrap_err();
+    let error = pair.give_server(&hello).unwrap_err();
     assert!(matches!(error, TlsError::Protocol(_)), "{error}");
     let alert = pair.server.take_outgoing();
     assert_eq!(
-        pair.to_client(&alert),
+        pair.give_client(&alert),
         Err(TlsError::Protocol(rustls::Error::AlertReceived(
             AlertDescription::NoApplicationProtocol
         )))
@@ -218,7 +218,7 @@ fn a_forged_record_ends_the_connection() {
     pair.talk(usize::MAX).unwrap();
     let mut sealed = pair.client.seal(b"pay 10").unwrap().to_vec();
     sealed[12] ^= 1;
-    let error = pair.to_server(&sealed).unwrap_err();
+    let error = pair.give_server(&sealed).unwrap_err();
     assert_eq!(error, TlsError::Protocol(rustls::Error::DecryptError));
     assert!(pair.at_server.is_empty());
     assert!(pair.server.has_outgoing(), "an alert");
@@ -229,7 +229,7 @@ fn a_forged_record_ends_the_connection() {
 fn a_request_without_tls_is_answered_in_its_own_words() {
     let mut pair = Pair::of(VERSIONS[1]);
     assert_eq!(
-        pair.to_server(b"GET /ws HTTP/1.1\r\n"),
+        pair.give_server(b"GET /ws HTTP/1.1\r\n"),
         Err(TlsError::NotTls)
     );
     pair.server
@@ -252,7 +252,7 @@ fn a_hello_without_end_is_refused() {
         let mut record = vec![22, 3, 1];
         record.extend_from_slice(&(fragment.len() as u16).to_be_bytes());
         record.extend_from_slice(fragment);
-        refused |= pair.to_server(&record).is_err();
+        refused |= pair.give_server(&record).is_err();
         assert!(pair.server.incoming.len() <= 2 * INCOMING_BYTES_MAX);
         if refused {
             break;
@@ -267,7 +267,7 @@ fn before_any_key_the_alert_is_one_that_every_client_reads() {
     pair.server.dismiss();
     let alert = pair.server.take_outgoing();
     assert_eq!(
-        pair.to_client(&alert),
+        pair.give_client(&alert),
         Err(TlsError::Protocol(rustls::Error::AlertReceived(
             AlertDescription::InternalError
         )))

@@ -20,6 +20,9 @@ pub const TOO_LARGE: u16 = 1009;
 pub const INTERNAL_ERROR: u16 = 1011;
 /// The server is overloaded, or the peer reads too slowly: it should come back later (IANA registry).
 pub const TRY_AGAIN_LATER: u16 = 1013;
+/// Who the peer is was not said, or is true no longer: the counterpart of the HTTP status 401 among the codes that are left to applications
+/// (RFC 6455 §7.4.2).
+pub const UNAUTHORIZED: u16 = 4401;
 
 /// How the peer broke RFC 6455, or RFC 7692 where that is named. The text fits into a close frame's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -156,7 +156,7 @@ impl Session {
     /// Takes the next event out of `input`. `None` when the input is used up, where the start of a request or
     /// frame is kept for the next input, or when the session has finished.
     ///
-    /// The same limits are to be given at every call. `inflater` may be shared with other sessions, unless the client takes its window
+    /// The same limits are to be given at every call from one message to the next. `inflater` may be shared with other sessions, unless the client takes its window
     /// over ([`Agreement::client_takeover`]): then it is this session's own.
     pub fn next<'a, 'input: 'a>(
         &'a mut self,

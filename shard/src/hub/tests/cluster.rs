@@ -147,7 +147,7 @@ impl Cluster {
                     let joined = Event::Joined {
                         room,
                         position,
-                        members,
+                        members: Some(members),
                         recovered,
                     };
                     let messages = missed.into_iter().flatten().map(Event::Message);
@@ -218,6 +218,24 @@ impl Cluster {
         });
         assert_eq!(result.is_ok(), stay.is_some(), "{client:?} leaves {room}");
         result
+    }
+
+    /// The client may stay in no room but those given; answers how many it had to leave.
+    pub(super) fn expel(&mut self, client: ClientKey, may_stay: &[Name]) -> usize {
+        let may_stay = |room: &str| may_stay.iter().any(|other| other == room);
+        let rooms = &mut self.clients.get_mut(&client).unwrap().rooms;
+        let before = rooms.len();
+        rooms.retain(|room, _| may_stay(room));
+        let denied = before - rooms.len();
+        self.call(client.shard, |hub, effects| {
+            hub.expel(client.key, may_stay, effects);
+        });
+        let reason = Some(ErrorCode::Forbidden);
+        let events = &self.clients[&client].events;
+        let told = events.iter().rev().take(denied);
+        let is_told = |event| matches!(event, &Event::Left { reason: why, .. } if why == reason);
+        assert!(told.clone().count() == denied && told.clone().all(is_told));
+        denied
     }
 
     pub(super) fn publish(

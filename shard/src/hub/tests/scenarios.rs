@@ -53,7 +53,10 @@ fn words(events: &[Event]) -> Vec<String> {
                 members,
                 recovered,
                 ..
-            } => format!("joined at {} of {members}, {recovered}", position.seq),
+            } => {
+                let members = members.unwrap();
+                format!("joined at {} of {members}, {recovered}", position.seq)
+            }
             Event::Left { .. } => "left".to_owned(),
             Event::Reset { position, .. } => format!("reset to {}", position.seq),
             Event::UserJoined { user, .. } => format!("+{user}"),
@@ -95,6 +98,34 @@ fn a_room_spans_shards() {
         cluster.publish(bob, target, "x", None),
         Err(ErrorCode::NotJoined)
     );
+}
+
+#[test]
+fn whoever_may_not_stay_leaves_what_it_has_joined_and_what_it_has_asked_for() {
+    let mut cluster = cluster(Limits::default());
+    let rooms = [0, 1, 2].map(|home| room_at(&cluster, home));
+    let ada = joined(&mut cluster, 0, 0, "ada", &rooms[0]);
+    let bob = joined(&mut cluster, 0, 1, "bob", &rooms[0]);
+    cluster.join(ada, &rooms[1], None).unwrap();
+    cluster.settle();
+    cluster.join(ada, &rooms[2], None).unwrap();
+    cluster.events(ada);
+    assert_eq!(cluster.expel(ada, &rooms), 0);
+    assert_eq!(cluster.expel(ada, &rooms[1..2]), 2);
+    cluster.settle();
+    assert_eq!(told(&mut cluster, ada), ["left", "left"]);
+    assert_eq!(told(&mut cluster, bob), ["-ada"]);
+    say(&mut cluster, bob, &rooms[0], "alone");
+    assert_eq!(told(&mut cluster, ada), [""; 0]);
+    assert_eq!(cluster.presence(&rooms[2]), (0, [].into()));
+    assert_eq!(cluster.hubs[0].counts().slices, 2);
+    let stale = ClientKey {
+        key: ada.key.next(),
+        ..ada
+    };
+    cluster.call(0, |hub, effects| hub.expel(stale.key, |_| false, effects));
+    say(&mut cluster, ada, &rooms[1], "still here");
+    assert_eq!(told(&mut cluster, ada), ["1 ada: still here"]);
 }
 
 #[test]
@@ -530,6 +561,7 @@ fn mail_for_nobody_is_counted() {
     let to = ConnectionKey::new(9, 9);
     let event = Event::Left {
         room: "room".into(),
+        reason: None,
     };
     hand(&mut cluster, Delivery::Reply { to, event });
     let counts = cluster.hubs[0].counts();

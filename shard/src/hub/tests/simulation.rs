@@ -105,6 +105,10 @@ impl Simulation {
                 if let Some(client) = self.client() {
                     self.note_places(client);
                     let room = self.room();
+                    if self.random.below(4) == 0 {
+                        self.cluster.expel(client, &[room]);
+                        return;
+                    }
                     let joined = self.cluster.clients[&client].rooms.contains_key(&room);
                     assert_eq!(self.cluster.leave(client, &room).is_ok(), joined);
                 }

@@ -13,7 +13,7 @@ fn session(config: &Arc<ClientConfig>) -> ClientSession {
 }
 
 fn rig(seed: u64, limits: Limits) -> Rig {
-    Rig::with_tls(
+    Rig::over(
         seed,
         1,
         limits,
@@ -201,7 +201,7 @@ fn a_forged_record_ends_its_connection_and_no_other() {
 #[test]
 fn many_are_sent_the_same_each_under_its_own_keys() {
     for versions in VERSIONS {
-        let mut rig = Rig::with_tls(
+        let mut rig = Rig::over(
             1,
             1,
             Limits::default(),

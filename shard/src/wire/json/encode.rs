@@ -20,11 +20,19 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
             let mut object = Writer::new("joined", out);
             object.string("room", room);
             object.position(position);
-            object.number("members", *members);
+            if let Some(members) = members {
+                object.number("members", *members);
+            }
             object.boolean("recovered", *recovered);
             object.end();
         }
-        Event::Left { room } => of_room("left", room, out).end(),
+        Event::Left { room, reason } => {
+            let mut object = of_room("left", room, out);
+            if let Some(reason) = reason {
+                object.string("reason", reason.as_str());
+            }
+            object.end();
+        }
         Event::Reset { room, position } => {
             let mut object = of_room("reset", room, out);
             object.position(position);

@@ -48,14 +48,33 @@ fn every_event_has_its_object() {
             Event::Joined {
                 room: "r".into(),
                 position: POSITION,
-                members: 3,
+                members: Some(3),
                 recovered: true,
             },
             json!({"type":"joined","room":"r","epoch":POSITION.epoch,"seq":42,"members":3,"recovered":true}),
         ),
         (
-            Event::Left { room: "r".into() },
+            Event::Joined {
+                room: "r".into(),
+                position: POSITION,
+                members: None,
+                recovered: false,
+            },
+            json!({"type":"joined","room":"r","epoch":POSITION.epoch,"seq":42,"recovered":false}),
+        ),
+        (
+            Event::Left {
+                room: "r".into(),
+                reason: None,
+            },
             json!({"type":"left","room":"r"}),
+        ),
+        (
+            Event::Left {
+                room: "r".into(),
+                reason: Some(ErrorCode::Forbidden),
+            },
+            json!({"type":"left","room":"r","reason":"forbidden"}),
         ),
         (
             Event::Reset {
@@ -141,6 +160,15 @@ fn every_event_has_its_object() {
             json!({"type":"error","code":"bad_request","message":"m","id":"i","room":"r"}),
         ),
         (
+            Event::Error {
+                code: ErrorCode::Forbidden,
+                message: "m".into(),
+                id: Some("i".into()),
+                room: None,
+            },
+            json!({"type":"error","code":"forbidden","message":"m","id":"i"}),
+        ),
+        (
             Event::Gap {
                 room: "r".into(),
                 from: 3,
@@ -175,7 +203,7 @@ fn the_welcome_names_the_bounds() {
 proptest! {
     #[test]
     fn any_name_reads_back_as_itself(name in any::<String>()) {
-        let value = encoded(&Event::Left { room: name.as_str().into() });
+        let value = encoded(&Event::Left { room: name.as_str().into(), reason: None });
         prop_assert_eq!(value["room"].as_str(), Some(name.as_str()));
     }
 }
