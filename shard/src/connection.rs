@@ -6,6 +6,8 @@
 //! difference, once a pass. Teardown needs no path of its own: `settle` is entered again at every completion until nothing is
 //! in flight, and only then closes the descriptor.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 
 use crate::chunked::Chunked;
@@ -305,11 +307,12 @@ impl Settling<'_> {
         let Some(tls) = &mut self.tls else {
             return Some(payload);
         };
-        let sealed = tls.seal(&payload);
-        if sealed.is_err() {
+        let sealed = catch_unwind(AssertUnwindSafe(|| tls.seal(&payload)));
+        let Ok(Ok(sealed)) = sealed else {
             self.unsealable.push(key);
-        }
-        sealed.ok()
+            return None;
+        };
+        Some(sealed)
     }
 
     /// What TLS itself has to say, where nothing else waits.

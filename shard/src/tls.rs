@@ -214,6 +214,7 @@ impl<E: End> TlsSession<E> {
             }
         }
         if self.incoming.len() > INCOMING_BYTES_MAX {
+            self.phase = Phase::Over;
             return Err(TlsError::TooLong);
         }
         if self.phase == Phase::Handshaking && !self.is_handshaking() {
@@ -256,7 +257,7 @@ impl<E: End> TlsSession<E> {
                 // Waiting for more, or for something to send. Early data is not offered, so none is read.
                 Ok(_) => goes_on = false,
                 Err(error) => {
-                    self.note_failure();
+                    self.note_failure(&mut bytes[consumed + discard..]);
                     return Err(error.into());
                 }
             }
@@ -267,19 +268,17 @@ impl<E: End> TlsSession<E> {
         }
     }
 
-    /// Collects the alert that tells the peer what is wrong.
-    fn note_failure(&mut self) {
+    /// Collects the alert that tells the peer what is wrong. The bytes are looked at no more, as long as there is something to send.
+    fn note_failure(&mut self, bytes: &mut [u8]) {
         self.phase = Phase::Over;
-        loop {
-            match self.end.process(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut record)) => {
-                    append(&mut self.outgoing, |free| {
-                        record.encode(free).map_err(too_small)
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-                _ => return,
-            }
+        while self.end.common().wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut record)) = self.end.process(bytes).state
+            else {
+                return;
+            };
+            append(&mut self.outgoing, |free| {
+                record.encode(free).map_err(too_small)
+            });
         }
     }
 
@@ -293,17 +292,18 @@ impl<E: End> TlsSession<E> {
         }
         let records = payload.len().div_ceil(RECORD_BYTES_MAX);
         let room = payload.len() + records * RECORD_OVERHEAD_MAX;
+        // What is not done with must always be there: rustls knows how much of it is.
+        let state = self.end.process(&mut self.incoming).state;
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
+            return Err(TlsError::NoKeys);
+        };
         let mut sealed = std::mem::take(&mut self.outgoing);
-        match self.end.process(&mut []).state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let written = append_within(&mut sealed, room, |free| {
-                    traffic.encrypt(payload, free).map_err(insufficient)
-                });
-                if !written {
-                    return Err(TlsError::NoKeys);
-                }
-            }
-            _ => return Err(TlsError::NoKeys),
+        let written = append_within(&mut sealed, room, |free| {
+            traffic.encrypt(payload, free).map_err(insufficient)
+        });
+        if !written {
+            self.outgoing = sealed;
+            return Err(TlsError::NoKeys);
         }
         Ok(sealed.into())
     }
@@ -313,7 +313,9 @@ impl<E: End> TlsSession<E> {
         if self.phase == Phase::Over {
             return;
         }
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.end.process(&mut []).state {
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+            self.end.process(&mut self.incoming).state
+        {
             append(&mut self.outgoing, |free| {
                 traffic.queue_close_notify(free).map_err(insufficient)
             });

@@ -8,6 +8,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../end_to_end/certificate.rs"]
+#[allow(
+    dead_code,
+    reason = "the end-to-end tests use more of it than this binary"
+)]
+mod certificate;
 #[path = "../end_to_end/client.rs"]
 #[allow(
     dead_code,

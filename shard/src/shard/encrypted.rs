@@ -1,5 +1,7 @@
 //! Connections over TLS: what arrives is decrypted before anything else looks at it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::Core;
 use crate::app::App;
 use crate::connection::State;
@@ -16,7 +18,7 @@ impl<A: App> Core<A> {
         let mut plain = std::mem::take(&mut self.plain);
         let decodes = self.table.state(key).decodes();
         if let Some(session) = self.table.tls(key).filter(|_| decodes) {
-            let heard = session.receive(bytes, &mut plain);
+            let heard = catch_unwind(AssertUnwindSafe(|| session.receive(bytes, &mut plain)));
             if session.has_outgoing() {
                 self.table.mark_dirty(key);
             }
@@ -24,8 +26,13 @@ impl<A: App> Core<A> {
                 self.received(key, &mut plain);
             }
             match heard {
-                Ok(heard) => self.heard_tls(key, heard),
-                Err(error) => self.tls_failed(key, &error),
+                Ok(Ok(heard)) => self.heard_tls(key, heard),
+                Ok(Err(error)) => self.tls_failed(key, &error),
+                // Nothing that could be said would be understood.
+                Err(_) => {
+                    self.stats.close_panic.add(1);
+                    self.terminate(key);
+                }
             }
         }
         plain.clear();

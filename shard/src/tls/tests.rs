@@ -261,6 +261,41 @@ fn a_hello_without_end_is_refused() {
     assert!(refused);
 }
 
+/// Keys are renewed by a message of the handshake, of which a peer may send a part and then nothing.
+#[test]
+fn a_part_of_a_message_of_tls_itself_holds_nothing_up() {
+    let mut pair = Pair::of(VERSIONS[1]);
+    let hello = pair.client.take_outgoing();
+    for cut in [1, 5, 6, 9, 100, hello.len() - 1] {
+        let mut pair = Pair::of(VERSIONS[1]);
+        let hello = pair.client.take_outgoing();
+        pair.give_server(&hello[..cut]).unwrap();
+        assert_eq!(pair.server.seal(b"early"), Err(TlsError::NoKeys));
+        pair.server.close();
+        assert!(!pair.server.has_outgoing());
+    }
+    // The first half of the hello in a record of its own, then something else.
+    let (header, body) = hello.split_at(5);
+    let record = |kind: u8, body: &[u8]| {
+        let mut record = vec![kind, header[1], header[2]];
+        record.extend_from_slice(&(body.len() as u16).to_be_bytes());
+        record.extend_from_slice(body);
+        record
+    };
+    for (kind, rest) in [
+        (22, &body[100..]),
+        (23, &body[100..]),
+        (21, &[1, 0][..]),
+        (99, &[0][..]),
+    ] {
+        let mut pair = Pair::of(VERSIONS[1]);
+        pair.give_server(&record(22, &body[..100])).unwrap();
+        assert_eq!(pair.server.seal(b"early"), Err(TlsError::NoKeys));
+        let _either: Result<Heard, TlsError> = pair.give_server(&record(kind, rest));
+        pair.server.close();
+    }
+}
+
 #[test]
 fn before_any_key_the_alert_is_one_that_every_client_reads() {
     let mut pair = Pair::of(VERSIONS[1]);
