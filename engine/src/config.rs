@@ -4,16 +4,19 @@
 //! tables of the documentation are derived from that declaration. A flag outranks a variable, a variable
 //! outranks the file, and the file outranks the default.
 
+mod access;
 mod error;
 mod file;
 mod print;
 mod setting;
 
+pub use access::{AccessConfig, Anonymous, is_url};
 pub use error::ConfigError;
 pub use print::Format;
 pub(crate) use print::grouped;
 pub use setting::{Section, Setting, Shape, settings};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -83,6 +86,8 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     /// Values of `Origin` that a handshake may carry, in lower case. Empty: every handshake is taken.
     pub origins: Vec<String>,
+    /// Who may connect, and which tokens count.
+    pub access: AccessConfig,
     /// Entries of a shard's table of direct descriptors; `None` leaves it to [`crate::preflight`].
     pub table_size: Option<u32>,
     /// Which events are logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
@@ -118,6 +123,7 @@ impl Config {
             tls_cert: None,
             tls_key: None,
             origins: Vec::new(),
+            access: AccessConfig::default(),
             table_size: None,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
@@ -148,7 +154,8 @@ impl Config {
                 error,
             })?;
         check_tls(self, &|_| Source::Program)?;
-        check_limits(&self.limits, &|_| Source::Program)
+        check_limits(&self.limits, &|_| Source::Program)?;
+        check_access(&self.access, &|_| Source::Program)
     }
 }
 
@@ -175,6 +182,7 @@ pub enum Source {
 impl Source {
     /// A value the way this source spells it.
     fn given(&self, setting: &Setting, text: &str) -> String {
+        let text = &without_userinfo(text);
         match self {
             Self::Flag(name) => format!("{name} {text}"),
             Self::Variable(name) => format!("{name}={text}"),
@@ -184,6 +192,16 @@ impl Source {
             }
             Self::Default | Self::Program => format!("{} = {text}", setting.name),
         }
+    }
+}
+
+/// A text without the name and the password that may stand in a URL: messages are logged.
+fn without_userinfo(text: &str) -> Cow<'_, str> {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(end)) if scheme < end => {
+            Cow::Owned(format!("{}://…{}", &text[..scheme], &text[end..]))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -336,6 +354,7 @@ impl EffectiveConfig {
             })?;
         check_tls(&self.config, &|name| self.source(name))?;
         check_limits(&self.config.limits, &|name| self.source(name))?;
+        check_access(&self.config.access, &|name| self.source(name))?;
         Ok(self)
     }
 }
@@ -369,6 +388,20 @@ fn check_tls(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Result<(), 
         ),
         sources: vec![(given, source_of(given)), (missing, source_of(missing))],
     })
+}
+
+/// Checks what the settings about tokens say together.
+fn check_access(
+    access: &AccessConfig,
+    source_of: &dyn Fn(&str) -> Source,
+) -> Result<(), ConfigError> {
+    match access.contradiction() {
+        None => Ok(()),
+        Some((message, names)) => Err(ConfigError::Contradiction {
+            message,
+            sources: names.iter().map(|&name| (name, source_of(name))).collect(),
+        }),
+    }
 }
 
 /// Checks the relations between limits; a contradiction tells where each of the values in it comes from.

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use shardcast_shard::app::{Admission, App, Context, Overload};
+use shardcast_shard::app::{Admission, App, Context, Dismissal, Overload};
 use shardcast_shard::driver::ConnectionKey;
 use shardcast_shard::hub::{Event, Name, Target};
+use shardcast_shard::rights::Identity;
 use shardcast_shard::ws::{Message, MessageKind, Refusal, UpgradeRequest};
 
 use crate::rooms::Rooms;
@@ -36,6 +37,14 @@ impl App for EchoRooms {
         request: &UpgradeRequest<'_>,
     ) -> Result<Admission, Refusal> {
         self.rooms.on_upgrade(context, request)
+    }
+
+    fn on_first_message(
+        &mut self,
+        context: &mut Context<'_>,
+        message: Message<'_>,
+    ) -> Result<Identity, Dismissal> {
+        self.rooms.on_first_message(context, message)
     }
 
     fn on_open(&mut self, _context: &mut Context<'_>, connection: ConnectionKey, user: &Name) {

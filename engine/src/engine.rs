@@ -61,17 +61,6 @@ pub enum EngineError {
     Shard(#[from] FatalError),
 }
 
-impl EngineError {
-    /// The setting that is at fault, where it is one that `ConfigError` knows nothing of: a file that it names.
-    #[must_use]
-    pub fn setting(&self) -> Option<&'static str> {
-        match self {
-            Self::Certificate(error) => Some(error.setting),
-            _ => None,
-        }
-    }
-}
-
 /// An engine that has not started.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {

@@ -13,6 +13,7 @@
 #![doc = include_str!("../examples/ticker.rs")]
 //! ```
 
+pub mod auth;
 pub mod cli;
 pub mod config;
 mod conformance;

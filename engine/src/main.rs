@@ -42,19 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(effective: EffectiveConfig) -> ExitCode {
-    let config = effective.config().clone();
+    let config = effective.config();
     if let Err(error) = logging::init(&config.log, config.log_format) {
         return fail(&error, MISUSED);
     }
-    match shardcast::serve(config) {
+    match shardcast::serve(effective) {
         Ok(code) => code,
-        Err(ServeError::Engine(error)) => {
-            if let Some(setting) = error.setting() {
-                eprintln!("error: {error} ({})", effective.source(setting));
-                return ExitCode::from(MISUSED);
-            }
-            fail(&error, 1)
-        }
+        Err(ServeError::Config(error)) => fail(&error, MISUSED),
         Err(error) => fail(&error, 1),
     }
 }

@@ -1,36 +1,57 @@
 //! The application that the binary runs: rooms over the JSON protocol, version 1.
 
 use bytes::Bytes;
-use shardcast_shard::app::{Admission, App, Context, Count, Overload};
+use shardcast_shard::app::{Admission, App, Context, Count, Dismissal, Overload, TokenOutcome};
 use shardcast_shard::driver::ConnectionKey;
 use shardcast_shard::hub::event::ErrorCode;
 use shardcast_shard::hub::{Event, Name, Target};
+use shardcast_shard::rights::Identity;
 use shardcast_shard::wire::json::{self, DecodeError, JsonDecoder};
 use shardcast_shard::wire::{Command, check_name};
 use shardcast_shard::ws::{Message, MessageKind, Refusal, RefusalStatus, UpgradeRequest};
 
+use crate::auth::{self, Access, Authenticator, Refused, UNAUTHORIZED_CLOSE, Visitor};
+
 /// The path of the protocol.
 pub const PATH: &str = "/ws";
+
+/// The code with which a connection is closed that does not speak the protocol.
+const MALFORMED_CLOSE: u16 = 1003;
+
+/// What is said of a binary message.
+const NOT_TEXT: &str = "malformed message: this protocol is JSON text";
+
+/// Bytes that the message of a token may have besides the token.
+const ENVELOPE_SIZE_MAX: u64 = 256;
 
 /// Rooms, direct messages, presence and history for clients that speak JSON, on one shard.
 pub struct Rooms {
     decoder: JsonDecoder,
     origins: Vec<String>,
+    authenticator: Authenticator,
     faults: bool,
     scratch: Vec<u8>,
 }
 
 impl Rooms {
     /// The application for one shard. `origins` lists the values of the `Origin` header that may connect; when it is empty, every
-    /// one may. A client that sends no `Origin`, as programs other than browsers do, is not held up by the list.
+    /// one may. A client that sends no `Origin`, as programs other than browsers do, is not held up by the list. Everybody is let in as whoever they say they are.
     #[must_use]
     pub fn new(origins: Vec<String>) -> Self {
         Self {
             decoder: JsonDecoder::new(),
             origins,
+            authenticator: Access::default().authenticator(),
             faults: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// Says who may connect otherwise.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.authenticator = access.authenticator();
+        self
     }
 
     /// Lets clients cause panics with `{"type":"fault","what":"panic_connection"|"panic_shard"}`: how tests show what a
@@ -41,11 +62,7 @@ impl Rooms {
         self
     }
 
-    fn user(
-        &self,
-        context: &mut Context<'_>,
-        request: &UpgradeRequest<'_>,
-    ) -> Result<Name, Refusal> {
+    fn guest(context: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Name, Refusal> {
         let Some(user) = request.query_value("user") else {
             return Ok(guest_name(context.random()));
         };
@@ -57,6 +74,7 @@ impl Rooms {
     }
 
     fn carry_out(
+        authenticator: &mut Authenticator,
         context: &mut Context<'_>,
         connection: ConnectionKey,
         command: Command<'_>,
@@ -85,6 +103,7 @@ impl Rooms {
                 MessageKind::Text,
                 Bytes::from_static(json::HEARTBEAT.as_bytes()),
             ),
+            Command::Auth { token } => renew(authenticator, context, connection, token),
         }
     }
 
@@ -96,20 +115,16 @@ impl Rooms {
     ) -> Result<(), Overload> {
         if message.kind == MessageKind::Binary {
             context.count(Count::MalformedMessage)?;
-            return context.close(
-                connection,
-                1003,
-                "malformed message: this protocol is JSON text",
-            );
+            return context.close(connection, MALFORMED_CLOSE, NOT_TEXT);
         }
         if self.faults {
             cause_fault(context, message.payload)?;
         }
         match self.decoder.decode(message.payload, context.limits()) {
-            Ok(command) => Self::carry_out(context, connection, command),
+            Ok(command) => Self::carry_out(&mut self.authenticator, context, connection, command),
             Err(DecodeError::Malformed) => {
                 context.count(Count::MalformedMessage)?;
-                context.close(connection, 1003, "malformed message")
+                context.close(connection, MALFORMED_CLOSE, "malformed message")
             }
             Err(DecodeError::BadRequest { message, id, room }) => {
                 context.count(Count::BadRequest)?;
@@ -127,6 +142,50 @@ impl Rooms {
             }
         }
     }
+}
+
+/// A token on an open connection: what it grants counts from now on, or everything stays as it was.
+fn renew(
+    authenticator: &mut Authenticator,
+    context: &mut Context<'_>,
+    connection: ConnectionKey,
+    token: &str,
+) -> Result<(), Overload> {
+    let (code, message): (ErrorCode, Name) = match authenticator.verify(context, token) {
+        Err(Refused::NotAsked) => (
+            ErrorCode::BadRequest,
+            ecow::eco_format!("{}", Refused::NotAsked),
+        ),
+        Ok(identity) if context.user_of(connection) == Some(&identity.user) => {
+            let grant = identity.grant;
+            let expires_unix_ms = grant.as_ref().and_then(|grant| grant.expires_unix_ms);
+            context.renew(connection, grant)?;
+            return context.send_event(connection, Event::Authenticated { expires_unix_ms });
+        }
+        Ok(_) => {
+            auth::count(context, TokenOutcome::OtherUser);
+            let message = "the token is another user's; connect anew with it";
+            (ErrorCode::Forbidden, message.into())
+        }
+        Err(refused) => {
+            let code = match refused {
+                Refused::NotAsked => ErrorCode::BadRequest,
+                Refused::NoKeys => ErrorCode::Unavailable,
+                _ => ErrorCode::Unauthorized,
+            };
+            (code, ecow::eco_format!("{refused}"))
+        }
+    };
+    context.count(Count::BadRequest)?;
+    context.send_event(
+        connection,
+        Event::Error {
+            code,
+            message,
+            id: None,
+            room: None,
+        },
+    )
 }
 
 /// A name for a connection that gave none: short enough to need no memory of its own, long enough (60 bits)
@@ -178,7 +237,48 @@ impl App for Rooms {
                 "this origin may not connect",
             ));
         }
-        Ok(Admission::of(self.user(context, request)?))
+        let identity = match self.authenticator.visitor(context, request)? {
+            Visitor::Known(identity) => Some(identity),
+            Visitor::Guest => Some(Identity {
+                user: Self::guest(context, request)?,
+                grant: None,
+            }),
+            Visitor::Unnamed => None,
+        };
+        Ok(Admission {
+            identity,
+            protocol: None,
+        })
+    }
+
+    fn on_first_message(
+        &mut self,
+        context: &mut Context<'_>,
+        message: Message<'_>,
+    ) -> Result<Identity, Dismissal> {
+        let dismissal = |code, reason: &str| Dismissal {
+            code,
+            reason: reason.into(),
+        };
+        if message.kind == MessageKind::Binary {
+            return Err(dismissal(MALFORMED_CLOSE, NOT_TEXT));
+        }
+        let limits = context.limits();
+        if message.payload.len() as u64 > limits.token_size_max + ENVELOPE_SIZE_MAX {
+            auth::count(context, TokenOutcome::TooLarge);
+            return Err(auth::dismissal(Refused::TooLarge(limits.token_size_max)));
+        }
+        match self.decoder.decode(message.payload, limits) {
+            Ok(Command::Auth { token }) => self
+                .authenticator
+                .verify(context, token)
+                .map_err(auth::dismissal),
+            Err(DecodeError::Malformed) => Err(dismissal(MALFORMED_CLOSE, "malformed message")),
+            Ok(_) | Err(DecodeError::BadRequest { .. }) => Err(dismissal(
+                UNAUTHORIZED_CLOSE,
+                r#"say first who you are: {"type":"auth","token":TOKEN}"#,
+            )),
+        }
     }
 
     fn on_open(&mut self, context: &mut Context<'_>, connection: ConnectionKey, user: &Name) {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::auth::{Access, KeyKeeper};
+use crate::config::{ConfigError, EffectiveConfig};
 use crate::conformance::EchoRooms;
 use crate::engine::{Engine, EngineError, Running};
 use crate::rooms::{PATH, Rooms};
 
-/// How often memory is compared with its bound.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
+/// How often memory is compared with its bound, and keys are looked after.
+const TICK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The variable that lets clients cause faults; for tests.
 const FAULTS_VARIABLE: &str = "SHARDCAST_FAULTS";
@@ -23,6 +24,9 @@ const ECHO_VARIABLE: &str = "SHARDCAST_ECHO";
 /// Why the server did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// Nobody could connect, or not with the keys that are configured.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -35,17 +39,30 @@ pub enum ServeError {
 ///
 /// # Errors
 /// It could not be started.
-pub fn serve(config: Config) -> Result<ExitCode, ServeError> {
+pub fn serve(effective: EffectiveConfig) -> Result<ExitCode, ServeError> {
     let faults = is_on(FAULTS_VARIABLE);
+    let (access, keeper) = Access::prepare(&effective)?;
+    let config = effective.config().clone();
     let origins = config.origins.clone();
-    let rooms = move || Rooms::new(origins.clone()).with_faults(faults);
-    let engine = Engine::with_config(config);
-    let running = if is_on(ECHO_VARIABLE) {
-        engine.start(move |_| EchoRooms::new(rooms()))?
-    } else {
-        engine.start(move |_| rooms())?
+    let rooms = move || {
+        Rooms::new(origins.clone())
+            .with_access(access.clone())
+            .with_faults(faults)
     };
-    run_until_signalled(running, PATH)
+    let engine = Engine::with_config(config);
+    let started = if is_on(ECHO_VARIABLE) {
+        engine.start(move |_| EchoRooms::new(rooms()))
+    } else {
+        engine.start(move |_| rooms())
+    };
+    let running = started.map_err(|error| match error {
+        EngineError::Certificate(error) => ServeError::Config(ConfigError::Certificate {
+            source_of_path: effective.source(error.setting),
+            error: Box::new(error),
+        }),
+        error => ServeError::Engine(error),
+    })?;
+    control(running, PATH, keeper)
 }
 
 fn is_on(variable: &str) -> bool {
@@ -58,6 +75,14 @@ fn is_on(variable: &str) -> bool {
 /// # Errors
 /// Signals cannot be waited for.
 pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, ServeError> {
+    control(running, path, None)
+}
+
+fn control(
+    running: Running,
+    path: &str,
+    mut keeper: Option<KeyKeeper>,
+) -> Result<ExitCode, ServeError> {
     running.leave_shard_cores();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -68,12 +93,23 @@ pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, Ser
         let mut hangup = signal(SignalKind::hangup())?;
         let scheme = if running.is_tls() { "wss" } else { "ws" };
         say(&format!("{}listening on {scheme}://{}{path}\n", running.banner(), running.address()));
-        let mut memory = tokio::time::interval(MEMORY_INTERVAL);
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
         loop {
             tokio::select! {
                 () = signalled(&mut terminate, &mut interrupt) => break,
-                _ = hangup.recv() => reload(&running),
-                _ = memory.tick() => running.watch_memory(),
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP: what can be read again is");
+                    reload_certificate(&running);
+                    if let Some(keeper) = &mut keeper {
+                        keeper.reload();
+                    }
+                }
+                _ = tick.tick() => {
+                    running.watch_memory();
+                    if let Some(keeper) = &mut keeper {
+                        keeper.poll();
+                    }
+                }
             }
         }
         say("stopping: connections are told to come back; a second signal ends at once\n");
@@ -92,13 +128,12 @@ pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, Ser
     })
 }
 
-/// Reads again what may change while the engine runs.
-fn reload(running: &Running) {
+fn reload_certificate(running: &Running) {
     match running.reload_certificate() {
         Ok(()) if running.is_tls() => {
-            tracing::info!("connections get the certificate that was read again")
+            tracing::info!("connections get the certificate that was read again");
         }
-        Ok(()) => tracing::info!("SIGHUP: there is nothing to read again"),
+        Ok(()) => {}
         Err(error) => tracing::error!(%error, "the certificate in use stays"),
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::driver::{Clock, ConnectionKey, ShardId};
-use crate::hub::{Event, Name, Position, Target};
+use crate::hub::{Event, Hub, Name, Position, Target};
 use crate::limits::Limits;
 use crate::random::Random;
 use crate::rights::{Grant, Identity};
@@ -174,6 +174,41 @@ pub enum Count {
     MalformedMessage,
     /// A request that the protocol could read and had to refuse.
     BadRequest,
+    /// A token was looked at.
+    Token(TokenOutcome),
+}
+
+/// What became of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenOutcome {
+    /// It was good.
+    Accepted,
+    /// It was larger than `token_size_max`.
+    TooLarge,
+    /// It is not what RFC 7515 and RFC 7519 call a token, or came twice.
+    Malformed,
+    /// It is not signed at all (`alg` is `none`).
+    AlgorithmNone,
+    /// Its algorithm is not the one of the key.
+    AlgorithmNotPermitted,
+    /// No key is known for it.
+    UnknownKey,
+    /// Its signature is another's.
+    Signature,
+    /// Its time is over.
+    Expired,
+    /// Its time has not begun.
+    NotYetValid,
+    /// Somebody else issued it.
+    Issuer,
+    /// It is meant for somebody else.
+    Audience,
+    /// What it says of user, rooms or times is missing or wrong.
+    Claims,
+    /// It names another user than the connection's.
+    OtherUser,
+    /// There are no keys yet to check it with.
+    NoKeys,
 }
 
 /// An application's access to its shard during one call.
@@ -184,6 +219,7 @@ pub struct Context<'a> {
     random: &'a mut Random,
     actions: &'a mut VecDeque<Action>,
     timer_at_ms: &'a mut Option<u64>,
+    hub: &'a Hub,
 }
 
 impl<'a> Context<'a> {
@@ -194,6 +230,7 @@ impl<'a> Context<'a> {
         random: &'a mut Random,
         actions: &'a mut VecDeque<Action>,
         timer_at_ms: &'a mut Option<u64>,
+        hub: &'a Hub,
     ) -> Self {
         Self {
             clock,
@@ -202,6 +239,7 @@ impl<'a> Context<'a> {
             random,
             actions,
             timer_at_ms,
+            hub,
         }
     }
 
@@ -221,6 +259,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn limits(&self) -> &'a Limits {
         self.limits
+    }
+
+    /// Whose connection of this shard it is; `None` where it is not open.
+    #[must_use]
+    pub fn user_of(&self, connection: ConnectionKey) -> Option<&'a Name> {
+        self.hub.member_user(connection)
     }
 
     /// A random number, not fit for secrets.

@@ -176,6 +176,12 @@ limits! {
     user_name_size_max = 255 in 1 ..= 4096;
     /// Bytes of a message id. Above it: `bad_request`.
     id_size_max = 64 in 1 ..= 4096;
+    /// Bytes of a token, its signature included. Above it the token is refused before anything of it is read: 401 in the handshake, close 4401 in the first message.
+    token_size_max = 4096 in 256 ..= 65536;
+    /// Entries of `rooms` and `direct` in a token, together. Above it the token is refused.
+    token_rules_max = 64 in 1 ..= 1024;
+    /// Keys of a JWK set that are used to check tokens. Those beyond it are left out, which is logged.
+    auth_keys_max = 32 in 1 ..= 1024;
     /// Rooms that one connection may be in. Above it: `too_many_rooms`.
     rooms_per_connection_max = 128 in 1 ..= 65536;
     /// Rooms that one shard is home to. Above it a join that would open one more gets `too_many_rooms`.

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::app::{Count, TokenOutcome};
+
 /// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -58,6 +60,33 @@ macro_rules! counters {
             }
         }
     };
+}
+
+impl ShardStats {
+    /// Counts what only the application can see.
+    pub(crate) fn count(&self, what: Count) {
+        let counter = match what {
+            Count::MalformedMessage => &self.malformed_messages,
+            Count::BadRequest => &self.bad_requests,
+            Count::Token(outcome) => match outcome {
+                TokenOutcome::Accepted => &self.tokens_accepted,
+                TokenOutcome::TooLarge => &self.tokens_too_large,
+                TokenOutcome::Malformed => &self.tokens_malformed,
+                TokenOutcome::AlgorithmNone => &self.tokens_algorithm_none,
+                TokenOutcome::AlgorithmNotPermitted => &self.tokens_algorithm_not_permitted,
+                TokenOutcome::UnknownKey => &self.tokens_unknown_key,
+                TokenOutcome::Signature => &self.tokens_signature,
+                TokenOutcome::Expired => &self.tokens_expired,
+                TokenOutcome::NotYetValid => &self.tokens_not_yet_valid,
+                TokenOutcome::Issuer => &self.tokens_issuer,
+                TokenOutcome::Audience => &self.tokens_audience,
+                TokenOutcome::Claims => &self.tokens_claims,
+                TokenOutcome::OtherUser => &self.tokens_other_user,
+                TokenOutcome::NoKeys => &self.tokens_no_keys,
+            },
+        };
+        counter.add(1);
+    }
 }
 
 counters! {
@@ -137,6 +166,34 @@ counters! {
     bad_requests;
     /// Requests of connections whose grant does not permit them.
     forbidden;
+    /// Tokens that were good.
+    tokens_accepted;
+    /// Tokens refused because they were larger than `token_size_max`.
+    tokens_too_large;
+    /// Tokens refused because they were malformed or came twice.
+    tokens_malformed;
+    /// Tokens refused because they were not signed (`alg` is `none`).
+    tokens_algorithm_none;
+    /// Tokens refused because the key does not permit their algorithm.
+    tokens_algorithm_not_permitted;
+    /// Tokens refused because no key is known for them.
+    tokens_unknown_key;
+    /// Tokens refused because their signature is wrong.
+    tokens_signature;
+    /// Tokens refused because they have expired.
+    tokens_expired;
+    /// Tokens refused because they are not yet valid.
+    tokens_not_yet_valid;
+    /// Tokens refused because somebody else issued them.
+    tokens_issuer;
+    /// Tokens refused because they are meant for somebody else.
+    tokens_audience;
+    /// Tokens refused because of what they say of user, rooms or times.
+    tokens_claims;
+    /// Tokens refused because they name another user than the connection's.
+    tokens_other_user;
+    /// Tokens that could not be checked because there were no keys yet.
+    tokens_no_keys;
     /// Panics of the application outside of any connection.
     panics;
     /// Times that this shard was started again.

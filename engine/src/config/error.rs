@@ -1,9 +1,12 @@
 //! What can be wrong with a configuration. Each message is whole: it says where, what, and what is permitted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Source;
+use crate::auth::KeyError;
+use crate::tls::CertificateError;
 use crate::topology::TopologyError;
 
 /// A configuration that cannot be used.
@@ -62,6 +65,40 @@ pub enum ConfigError {
         source_of_cores: Source,
         /// Which, and which may be used.
         error: TopologyError,
+    },
+    /// A file holds no key that tokens can be checked with.
+    #[error("{name} ({source_of_path}): the file {path} {error}", path = path.display())]
+    Key {
+        /// The setting.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Who named it.
+        source_of_path: Source,
+        /// What is wrong with it, and the remedy.
+        error: KeyError,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("{error} ({source_of_path})")]
+    Certificate {
+        /// Which file, what is wrong with it, and the remedy.
+        error: Box<CertificateError>,
+        /// Who named the file.
+        source_of_path: Source,
+    },
+    /// Neither guests nor bearers of tokens are let in.
+    #[error(
+        "nobody could connect to {listen}: no key for tokens is configured, and connections without a token are let in only with --anonymous on, or, \
+         where that is not set, on a loopback address; set --auth-key FILE, --auth-jwks FILE-OR-URL or --anonymous on \
+         (listen: {source_of_listen}, anonymous: {source_of_anonymous})"
+    )]
+    NobodyMayConnect {
+        /// Where the server would listen.
+        listen: SocketAddr,
+        /// Who said so.
+        source_of_listen: Source,
+        /// Who said whether guests are let in.
+        source_of_anonymous: Source,
     },
     /// Values that are permitted singly and not together.
     #[error("{message} ({})", list(sources))]

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Section, Setting, Shape, settings};
+use super::{ConfigError, Section, Setting, Shape, settings, without_userinfo};
 
 /// Name of the table that holds the limits.
 const LIMITS_TABLE: &str = "limits";
@@ -88,7 +88,7 @@ impl Document<'_> {
                     "{}:{line}: {} = {}",
                     self.path.display(),
                     setting.name,
-                    self.excerpt(value.span())
+                    without_userinfo(self.excerpt(value.span()))
                 ),
                 permitted: match setting.shape() {
                     Shape::Number => setting.permitted.clone(),
@@ -264,6 +264,10 @@ mod tests {
             (
                 "origins = [1]",
                 &["origins = [1]", "an array of strings with"],
+            ),
+            (
+                "auth_jwks = ['https://me:secret@id.example']",
+                &["auth_jwks = ['https://…@id.example']", "a string with"],
             ),
             ("limits = 3", &["a.toml:1: limits = 3", "a table"]),
             (

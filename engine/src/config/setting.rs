@@ -1,5 +1,7 @@
 //! The settings: one declaration each.
 
+mod access;
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -306,6 +308,7 @@ fn server_settings() -> Vec<Setting> {
     let mut settings = placement_settings();
     settings.extend(tls_settings());
     settings.extend(connection_settings());
+    settings.extend(access::access_settings());
     settings.extend(shutdown_settings());
     settings.extend(log_settings());
     settings
@@ -633,7 +636,7 @@ mod tests {
     #[test]
     fn documented_defaults_of_numbers_and_words_are_the_real_ones() {
         for setting in settings() {
-            if ["shards", "cores", "origins", "tls_cert", "tls_key"].contains(&setting.name) {
+            if ["shards", "cores"].contains(&setting.name) || setting.default == "empty" {
                 continue;
             }
             let mut changed = config();
@@ -670,6 +673,21 @@ mod tests {
             ("origins", "a.example", None),
             ("origins", "*", None),
             ("origins", "https://*", None),
+            ("anonymous", "off", Some("off")),
+            ("anonymous", "yes", None),
+            ("auth_key", " /run/key ", Some("/run/key")),
+            ("auth_key", "", Some("")),
+            ("auth_jwks", "keys.json", Some("keys.json")),
+            (
+                "auth_jwks",
+                "https://id.example/keys?p=1",
+                Some("https://id.example/keys?p=1"),
+            ),
+            ("auth_jwks", "ftp://id.example/keys", None),
+            ("auth_jwks", "https://me:secret@id.example/keys", None),
+            ("auth_jwks", "https://", None),
+            ("auth_jwks", "https:// id.example", None),
+            ("auth_leeway_ms", "600001", None),
             ("slow_consumer", "drop_oldest", Some("drop_oldest")),
             ("slow_consumer", "wait", None),
             ("smt", "on", Some("on")),

@@ -93,7 +93,24 @@ impl Client {
         Self::open(server, &format!("/ws?user={user}"))
     }
 
+    /// Connects as whoever a token in the query says.
+    pub(crate) fn connect_with_token(server: &Server, token: &str) -> Self {
+        Self::open(server, &format!("/ws?token={token}"))
+            .unwrap_or_else(|error| panic!("the token does not count: {error}"))
+    }
+
+    /// A connection after its handshake, on which nothing was said.
+    pub(crate) fn connect_unnamed(server: &Server) -> Self {
+        Self::shake_hands(server, "/ws").unwrap_or_else(|error| panic!("cannot connect: {error}"))
+    }
+
     fn open(server: &Server, path: &str) -> Result<Self, String> {
+        let mut client = Self::shake_hands(server, path)?;
+        client.welcome = client.try_expect("welcome", |object| object["type"] == "welcome")?;
+        Ok(client)
+    }
+
+    fn shake_hands(server: &Server, path: &str) -> Result<Self, String> {
         let stream =
             TcpStream::connect(("127.0.0.1", server.port())).map_err(|error| error.to_string())?;
         stream
@@ -116,14 +133,12 @@ impl Client {
             .tcp()
             .set_read_timeout(Some(READ_SLICE))
             .map_err(|error| error.to_string())?;
-        let mut client = Self {
+        Ok(Self {
             socket,
             welcome: Value::Null,
             unclaimed: VecDeque::new(),
             end: None,
-        };
-        client.welcome = client.try_expect("welcome", |object| object["type"] == "welcome")?;
-        Ok(client)
+        })
     }
 
     /// The stream below, for a second writer or for socket options.

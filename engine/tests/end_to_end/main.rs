@@ -8,8 +8,11 @@
 
 mod certificate;
 mod client;
+mod file;
 mod raw;
 mod server;
+#[path = "../signer/mod.rs"]
+mod signer;
 mod system;
 
 mod acks;
@@ -21,6 +24,8 @@ mod doctor;
 mod faults;
 mod fragments;
 mod history;
+mod issuers;
+mod key_sets;
 mod load;
 mod memory;
 mod off_the_shelf;
@@ -29,5 +34,7 @@ mod presence;
 mod rooms;
 mod shutdown;
 mod slow;
+mod starts;
 mod stops;
 mod tls;
+mod tokens;

@@ -27,13 +27,7 @@ impl Script {
         let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
         let clients = engine.join("tests/clients");
         let (interpreter, script) = match self {
-            Self::Python => {
-                let python = engine
-                    .parent()
-                    .expect("the crate lies in the workspace")
-                    .join(".check/venv/bin/python");
-                (installed(&python), clients.join("client.py"))
-            }
+            Self::Python => (python(), clients.join("client.py")),
             Self::Node => {
                 installed(&clients.join("node_modules/ws/package.json"));
                 (PathBuf::from("node"), clients.join("client.mjs"))
@@ -43,6 +37,13 @@ impl Script {
         command.arg(script);
         command
     }
+}
+
+/// The Python that has what the scripts import.
+pub(crate) fn python() -> PathBuf {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = engine.parent().expect("the crate lies in the workspace");
+    installed(&workspace.join(".check/venv/bin/python"))
 }
 
 /// The path itself, if it is there.

@@ -139,6 +139,12 @@ impl RawClient {
         }
     }
 
+    /// What comes until the server has closed the connection, as text.
+    pub(crate) fn rest(&mut self) -> String {
+        self.expect_end_of_stream();
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub(crate) fn frame(&mut self) -> io::Result<Option<Frame>> {
         loop {

@@ -150,8 +150,8 @@ impl Server {
         self.signal(libc::SIGTERM);
     }
 
-    /// Asks it to read its certificate again.
-    pub(crate) fn reload(&self) {
+    /// Asks it to load again what it can, as `systemctl reload` does.
+    pub(crate) fn hang_up(&self) {
         self.signal(libc::SIGHUP);
     }
 

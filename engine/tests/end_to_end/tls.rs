@@ -140,7 +140,7 @@ fn a_reload_under_load_drops_nobody_and_new_connections_see_the_new_certificate(
         let mut shown = Vec::new();
         for reload in 1..=RELOADS {
             certificate.renew();
-            server.reload();
+            server.hang_up();
             await_line(&server, "the certificate that was read again", reload);
             let mut stream = certificate.connect(tcp(&server));
             stream.write_all(b"GET /ws HTTP/1.1\r\n\r\n").unwrap();
@@ -171,7 +171,7 @@ fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
     let certificate = server.certificate.as_ref().unwrap();
     let (config, before) = (certificate.client_config(), certificate.der());
     certificate.spoil();
-    server.reload();
+    server.hang_up();
     await_line(&server, "the certificate in use stays", 1);
     let mut stream = tls_over(config, tcp(&server));
     stream.write_all(b"GET /ws HTTP/1.1\r\n\r\n").unwrap();

@@ -84,6 +84,7 @@ struct Fields<'a> {
     kind: Option<String>,
     room: Option<String>,
     to: Option<String>,
+    token: Option<String>,
     /// `Err` where it is there and no string.
     id: Result<Option<String>, ()>,
     since: Result<Option<Position>, ()>,
@@ -99,6 +100,7 @@ impl<'a> Fields<'a> {
             kind: string("type"),
             room: string("room"),
             to: string("to"),
+            token: string("token"),
             id: present("id").map(|raw| string_or(raw)).transpose(),
             since: present("since")
                 .map(|raw| position(raw).ok_or(()))
@@ -152,6 +154,9 @@ impl<'a> Fields<'a> {
                 limit: self.limit.ok()?,
             },
             "heartbeat" => Command::Heartbeat,
+            "auth" => Command::Auth {
+                token: self.token.as_deref()?,
+            },
             _ => return None,
         })
     }

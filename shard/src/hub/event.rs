@@ -53,7 +53,9 @@ pub enum ErrorCode {
     RateLimited,
     /// The room's home is being restarted; try again.
     Unavailable,
-    /// The connection's grant does not permit it.
+    /// The token is not one that counts here.
+    Unauthorized,
+    /// The connection's grant does not permit it, or the token is a good one, but another user's.
     Forbidden,
 }
 
@@ -67,6 +69,7 @@ impl ErrorCode {
             Self::TooManyRooms => "too_many_rooms",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
         }
     }
@@ -165,6 +168,11 @@ pub enum Event {
         id: Option<Name>,
         /// The room of the request, where it had one.
         room: Option<Name>,
+    },
+    /// A further token was good: what it grants counts from now on.
+    Authenticated {
+        /// When the connection is closed unless another token comes, in milliseconds since 1970 (UTC); `None`: never.
+        expires_unix_ms: Option<u64>,
     },
     /// Messages `from` to `to` of a room were dropped because this consumer was too slow.
     Gap {

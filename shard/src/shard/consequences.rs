@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Core;
-use crate::app::{Action, App, Context, Count};
+use crate::app::{Action, App, Context};
 use crate::compression::Outgoing;
 use crate::connection::{Pace, State};
 use crate::driver::ConnectionKey;
@@ -206,8 +206,7 @@ impl<A: App> Core<A> {
                     .history(connection, room, since, limit, &mut self.effects);
             }
             Action::Renew { connection, grant } => self.renew(connection, grant),
-            Action::Count(Count::MalformedMessage) => self.stats.malformed_messages.add(1),
-            Action::Count(Count::BadRequest) => self.stats.bad_requests.add(1),
+            Action::Count(what) => self.stats.count(what),
             #[expect(clippy::panic, reason = "the application asked for exactly this")]
             Action::CrashShard => panic!("the application asked for the shard to crash"),
         }
@@ -231,6 +230,7 @@ impl<A: App> Core<A> {
             ErrorCode::BadRequest
             | ErrorCode::RateLimited
             | ErrorCode::Unavailable
+            | ErrorCode::Unauthorized
             | ErrorCode::Forbidden => code.as_str().into(),
         };
         self.send_error(key, code, message, id, room);
@@ -258,6 +258,7 @@ impl<A: App> Core<A> {
             &mut self.random,
             &mut self.actions,
             &mut self.deadlines.app_timer_ms,
+            &self.hub,
         );
         let app = &mut self.app;
         let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut context))).is_ok();

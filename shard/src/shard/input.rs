@@ -280,6 +280,7 @@ impl<A: App> Core<A> {
             limits,
             clock,
             deadlines,
+            hub,
             ..
         } = self;
         let Table {
@@ -298,6 +299,7 @@ impl<A: App> Core<A> {
             random,
             actions,
             &mut deadlines.app_timer_ms,
+            hub,
         );
         let state = connection.state;
         let policy = windows.policy();

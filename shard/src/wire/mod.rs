@@ -56,6 +56,11 @@ pub enum Command<'a> {
     },
     /// To be answered.
     Heartbeat,
+    /// To say who connects, or to go on for longer or with other rights.
+    Auth {
+        /// A JSON Web Token in its compact form (RFC 7519 §3), not looked at yet.
+        token: &'a str,
+    },
 }
 
 /// Why a name is not one.

@@ -187,6 +187,7 @@ struct Request<'tape, 'a> {
     id: Option<&'tape [Node<'a>]>,
     since: Option<&'tape [Node<'a>]>,
     limit: Option<&'tape [Node<'a>]>,
+    token: Option<&'tape [Node<'a>]>,
     /// Number of the member that holds the content.
     content: Option<usize>,
 }
@@ -206,6 +207,7 @@ impl<'tape, 'a> Request<'tape, 'a> {
                 "id" => request.id = present(value),
                 "since" => request.since = present(value),
                 "limit" => request.limit = present(value),
+                "token" => request.token = Some(value),
                 "content" => request.content = Some(number),
                 _ => {}
             }
@@ -262,8 +264,11 @@ impl<'tape, 'a> Request<'tape, 'a> {
                 },
             },
             "heartbeat" => Command::Heartbeat,
+            "auth" => Command::Auth {
+                token: self.token()?,
+            },
             _ => {
-                return Err("`type` must be one of join, leave, message, direct, presence, history, heartbeat"
+                return Err("`type` must be one of join, leave, message, direct, presence, history, heartbeat, auth"
                     .to_owned());
             }
         })
@@ -277,6 +282,15 @@ impl<'tape, 'a> Request<'tape, 'a> {
         match self.id {
             None => Ok(None),
             id => name("id", id, limits.id_size_max).map(Some),
+        }
+    }
+
+    /// What a token may be is for whoever checks it.
+    fn token(&self) -> Result<&'a str, Problem> {
+        match self.token {
+            None => Err(missing("token")),
+            Some(&[Node::String(token)]) => Ok(token),
+            Some(_) => Err("`token` must be a string".to_owned()),
         }
     }
 

@@ -96,6 +96,13 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
             }
             object.end();
         }
+        Event::Authenticated { expires_unix_ms } => {
+            let mut object = Writer::new("authenticated", out);
+            if let Some(expires) = expires_unix_ms {
+                object.number("expires", *expires);
+            }
+            object.end();
+        }
         Event::Gap { room, from, to } => {
             let mut object = of_room("gap", room, out);
             object.number("from", *from);

@@ -166,6 +166,8 @@ pub struct Refusal {
     pub text: Cow<'static, str>,
     /// Seconds after which another try may succeed.
     pub retry_after_seconds: Option<u32>,
+    /// Whether it is the token that is to blame (RFC 6750 §3.1); the text then says why, in the challenge too.
+    pub invalid_token: bool,
 }
 
 impl Refusal {
@@ -176,6 +178,16 @@ impl Refusal {
             status,
             text: text.into(),
             retry_after_seconds: None,
+            invalid_token: false,
+        }
+    }
+
+    /// 401, because of the token that came.
+    #[must_use]
+    pub fn invalid_token(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            invalid_token: true,
+            ..Self::new(RefusalStatus::Unauthorized, text)
         }
     }
 
@@ -192,15 +204,27 @@ impl Refusal {
     #[must_use]
     pub fn response(&self) -> Bytes {
         let retry_after = self.retry_after_seconds.map(|seconds| seconds.to_string());
+        let challenge = self.challenge();
         let mut headers = Vec::new();
         if let Some(seconds) = &retry_after {
             headers.push(("Retry-After", seconds.as_str()));
         }
         if self.status == RefusalStatus::Unauthorized {
             // A 401 must name a scheme (RFC 9110 §15.5.2).
-            headers.push(("WWW-Authenticate", "Bearer"));
+            headers.push(("WWW-Authenticate", challenge.as_str()));
         }
         error_answer(self.status.status(), &headers, &self.text)
+    }
+
+    fn challenge(&self) -> String {
+        if !self.invalid_token {
+            return "Bearer".to_owned();
+        }
+        // What may stand between the quotes (RFC 6750 §3).
+        let may_stand =
+            |character: &char| matches!(character, ' '..='~') && !matches!(character, '"' | '\\');
+        let description: String = self.text.chars().filter(may_stand).collect();
+        format!(r#"Bearer error="invalid_token", error_description="{description}""#)
     }
 }
 

@@ -93,18 +93,28 @@ impl<'a> UpgradeRequest<'a> {
     /// `None` when there is none, or when it does not decode to UTF-8. A parameter without `=` is empty.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<Cow<'a, str>> {
-        let value = self.query?.split('&').find_map(|parameter| {
+        self.query_values(name).next()?
+    }
+
+    /// The values of all query parameters called `name`; `None` stands for one that does not decode to UTF-8.
+    pub fn query_values(&self, name: &str) -> impl Iterator<Item = Option<Cow<'a, str>>> {
+        let parameters = self.query.into_iter().flat_map(|query| query.split('&'));
+        parameters.filter_map(move |parameter| {
             let (raw_name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (decode(raw_name)? == name).then_some(value)
-        })?;
-        decode(value)
+            (decode(raw_name)? == name).then(|| decode(value))
+        })
     }
 
     /// The value of the first header called `name`, in any case, without the white space around it. `None` also
     /// when it is not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        values(&self.headers, name).next().flatten()
+        self.header_values(name).next().flatten()
+    }
+
+    /// The values of all headers called `name`; `None` stands for one that is not UTF-8.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = Option<&'a str>> {
+        values(&self.headers, name)
     }
 
     /// Where the page that opened the connection came from (RFC 6455 §10.2); only browsers can be trusted to say so.

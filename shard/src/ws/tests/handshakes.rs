@@ -392,6 +392,23 @@ fn answers_to_refused_upgrades() {
             401,
             Some(("www-authenticate", "Bearer")),
         ),
+        (
+            Refusal::invalid_token("the token has expired"),
+            401,
+            Some((
+                "www-authenticate",
+                r#"Bearer error="invalid_token", error_description="the token has expired""#,
+            )),
+        ),
+        (
+            // Nothing ends the quotes or the line.
+            Refusal::invalid_token("a\"b\\c\r\nX: y é"),
+            401,
+            Some((
+                "www-authenticate",
+                r#"Bearer error="invalid_token", error_description="abcX: y ""#,
+            )),
+        ),
         (Refusal::new(Forbidden, "origin not allowed"), 403, None),
         (Refusal::new(NotFound, "nothing here"), 404, None),
         (

@@ -95,6 +95,11 @@ fn every_command() {
             Command::Heartbeat,
         ),
         (
+            r#"{"type":"auth","token":"a.b.c","id":7}"#,
+            Command::Auth { token: "a.b.c" },
+        ),
+        (r#"{"token":"","type":"auth"}"#, Command::Auth { token: "" }),
+        (
             r#"{"type":"leave","room":"a","room":"b"}"#,
             Command::Leave { room: "b" },
         ),
@@ -153,7 +158,7 @@ fn what_asks_for_nothing_known_is_a_bad_request() {
         (r#"{"type":7}"#, "`type` must be a string"),
         (
             r#"{"type":"dance"}"#,
-            "`type` must be one of join, leave, message, direct, presence, history, heartbeat",
+            "`type` must be one of join, leave, message, direct, presence, history, heartbeat, auth",
         ),
         (r#"{"type":"join"}"#, "`room` is missing"),
         (r#"{"type":"join","room":7}"#, "`room` must be a string"),
@@ -184,6 +189,11 @@ fn what_asks_for_nothing_known_is_a_bad_request() {
             "`id` must be a string",
         ),
         (r#"{"type":"direct","content":1}"#, "`to` is missing"),
+        (r#"{"type":"auth"}"#, "`token` is missing"),
+        (
+            r#"{"type":"auth","token":null}"#,
+            "`token` must be a string",
+        ),
         (
             r#"{"type":"history","room":"r","limit":1.5}"#,
             "`limit` must be a whole number, 0 or greater",

@@ -54,6 +54,18 @@ fn every_event_has_its_object() {
             json!({"type":"joined","room":"r","epoch":POSITION.epoch,"seq":42,"members":3,"recovered":true}),
         ),
         (
+            Event::Authenticated {
+                expires_unix_ms: Some(1_700_000_000_123),
+            },
+            json!({"type":"authenticated","expires":1_700_000_000_123_u64}),
+        ),
+        (
+            Event::Authenticated {
+                expires_unix_ms: None,
+            },
+            json!({"type":"authenticated"}),
+        ),
+        (
             Event::Joined {
                 room: "r".into(),
                 position: POSITION,
