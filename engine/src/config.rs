@@ -8,12 +8,14 @@ mod access;
 mod error;
 mod file;
 mod print;
+mod rooms;
 mod setting;
 
 pub use access::{AccessConfig, Anonymous, is_url};
 pub use error::ConfigError;
 pub use print::Format;
 pub(crate) use print::grouped;
+pub use rooms::{RoomKey, room_keys};
 pub use setting::{Section, Setting, Shape, settings};
 
 use std::borrow::Cow;
@@ -27,6 +29,7 @@ use std::time::Duration;
 pub use shardcast_shard::compression::Compression;
 use shardcast_shard::limits::Limits;
 pub use shardcast_shard::outbox::SlowConsumer;
+pub use shardcast_shard::room_settings::{PresenceMode, Publishers, RoomSettings};
 
 use crate::topology::Topology;
 
@@ -72,6 +75,9 @@ pub struct Config {
     pub limits: Limits,
     /// What happens to a consumer whose outbox is full.
     pub slow_consumer: SlowConsumer,
+    /// What is special in rooms of some names; the first entry whose pattern fits a room counts. At most
+    /// [`ROOM_SETTINGS_MAX`](shardcast_shard::room_settings::ROOM_SETTINGS_MAX).
+    pub rooms: Vec<RoomSettings>,
     /// What clients that offer compression are answered.
     pub compression: Compression,
     /// Time over which the close frames of a shutdown are spread.
@@ -116,6 +122,7 @@ impl Config {
             steering: Steering::default(),
             limits: Limits::default(),
             slow_consumer: SlowConsumer::default(),
+            rooms: Vec::new(),
             compression: Compression::default(),
             shutdown_window: Duration::from_secs(1),
             shutdown_max: Duration::from_secs(10),
@@ -155,7 +162,8 @@ impl Config {
             })?;
         check_tls(self, &|_| Source::Program)?;
         check_limits(&self.limits, &|_| Source::Program)?;
-        check_access(&self.access, &|_| Source::Program)
+        check_access(&self.access, &|_| Source::Program)?;
+        rooms::check(self, &|_, _| Source::Program, &|_| Source::Program)
     }
 }
 
@@ -247,6 +255,8 @@ pub struct EffectiveConfig {
     config: Config,
     /// By the name of the setting; a setting that is not here has its default.
     sources: BTreeMap<&'static str, Source>,
+    /// For each of the entries about rooms, where its keys come from.
+    room_sources: Vec<BTreeMap<&'static str, Source>>,
 }
 
 impl EffectiveConfig {
@@ -259,6 +269,7 @@ impl EffectiveConfig {
         let mut effective = Self {
             config: Config::for_topology(sources.topology),
             sources: BTreeMap::new(),
+            room_sources: Vec::new(),
         };
         let variable = |name: &str| (sources.variable)(name).filter(|text| !text.is_empty());
         let named_file = match &sources.flags.file {
@@ -300,6 +311,15 @@ impl EffectiveConfig {
         self.sources.get(name).cloned().unwrap_or(Source::Default)
     }
 
+    /// Where the value of a key of an entry about rooms comes from; of the last entries where there are fewer.
+    #[must_use]
+    pub fn room_source(&self, entry: usize, key: &str) -> Source {
+        let entry = entry.min(self.room_sources.len().saturating_sub(1));
+        let sources = self.room_sources.get(entry);
+        let found = sources.and_then(|sources| sources.get(key));
+        found.cloned().unwrap_or(Source::Default)
+    }
+
     fn read_file(
         &mut self,
         path: &Path,
@@ -311,12 +331,19 @@ impl EffectiveConfig {
             named_by,
             error,
         })?;
-        for entry in file::parse(path, &text)? {
-            let source = Source::File {
-                path: path.to_path_buf(),
-                line: entry.line,
-            };
-            self.set(entry.setting, &entry.text, source)?;
+        let parsed = file::parse(path, &text)?;
+        let at = |line: usize| Source::File {
+            path: path.to_path_buf(),
+            line,
+        };
+        for entry in parsed.entries {
+            self.set(entry.setting, &entry.text, at(entry.line))?;
+        }
+        for entry in parsed.rooms {
+            let lines = entry.lines.into_iter();
+            self.room_sources
+                .push(lines.map(|(key, line)| (key, at(line))).collect());
+            self.config.rooms.push(entry.settings);
         }
         Ok(())
     }
@@ -355,6 +382,8 @@ impl EffectiveConfig {
         check_tls(&self.config, &|name| self.source(name))?;
         check_limits(&self.config.limits, &|name| self.source(name))?;
         check_access(&self.config.access, &|name| self.source(name))?;
+        let room_source = |entry, key: &str| self.room_source(entry, key);
+        rooms::check(&self.config, &room_source, &|name| self.source(name))?;
         Ok(self)
     }
 }

@@ -136,6 +136,7 @@ impl Engine {
             app: Box::new(app),
             limits,
             slow_consumer: config.slow_consumer,
+            rooms: config.rooms.clone().into(),
             compression: config.compression,
             tls: certificate.as_ref().map(tls::server_config),
             table_size: preflight.table_size,

@@ -25,6 +25,7 @@ use shardcast_shard::limits::Limits;
 use shardcast_shard::outbox::SlowConsumer;
 use shardcast_shard::post::ShardMesh;
 use shardcast_shard::ring::{Peers, RingDriver, RingOptions};
+use shardcast_shard::room_settings::RoomSettings;
 use shardcast_shard::shard::{Control, Shard, ShardOptions, StopPlan};
 use shardcast_shard::stats::ShardStats;
 
@@ -36,6 +37,7 @@ pub(crate) struct Shared<A> {
     pub(crate) app: Box<dyn Fn(ShardId) -> A + Send + Sync>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) rooms: Arc<[RoomSettings]>,
     pub(crate) compression: Compression,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) table_size: u32,
@@ -212,6 +214,7 @@ fn make_shard<A: App>(
         shards: shared.cores.len() as u16,
         limits: Arc::clone(&shared.limits),
         slow_consumer: shared.slow_consumer,
+        rooms: Arc::clone(&shared.rooms),
         compression: shared.compression,
         tls: shared.tls.clone(),
         table_size: shared.table_size,

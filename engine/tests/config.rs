@@ -9,10 +9,12 @@ use std::process::{Command, Output};
 
 use shardcast::cli::Invocation;
 use shardcast::config::{
-    Config, ConfigError, EffectiveConfig, Format, Section, SlowConsumer, Source, Sources, settings,
+    Config, ConfigError, EffectiveConfig, Format, RoomSettings, Section, SlowConsumer, Source,
+    Sources, settings,
 };
 use shardcast::topology::{Interface, Topology};
 use shardcast_shard::limits::Limits;
+use shardcast_shard::pattern::Pattern;
 
 /// A file that is gone when the test ends.
 struct File(PathBuf);
@@ -518,6 +520,114 @@ fn the_toml_form_read_again_gives_the_same_configuration() {
 }
 
 #[test]
+fn entries_about_rooms_are_printed_and_read_again() {
+    let none = BTreeMap::new();
+    let file = "[[rooms]]\npattern = 'ticker.*'\nhistory_messages_max = 0\nslow_consumer = 'conflate'\npublish = 'server'\n\n[[rooms]]\npattern = '*'\npresence = 'off'\n";
+    let first = from_sources(&[], &none, Some(file)).unwrap();
+    assert_eq!(first.config().rooms.len(), 2);
+    let text = first.print(Format::Text);
+    for (name, expected) in [
+        (
+            "rooms[0].pattern",
+            "rooms[0].pattern ticker.* shardcast.toml:2",
+        ),
+        (
+            "rooms[0].publish",
+            "rooms[0].publish server shardcast.toml:5",
+        ),
+        (
+            "rooms[1].presence",
+            "rooms[1].presence off shardcast.toml:9",
+        ),
+    ] {
+        assert_eq!(line(&text, name), expected);
+    }
+    assert_eq!(text.lines().count(), settings().len() + 4 + 2);
+    let printed = first.print(Format::Toml);
+    let second = from_sources(&[], &none, Some(&printed)).unwrap();
+    assert_eq!(first.config(), second.config(), "{printed}");
+}
+
+#[test]
+fn entries_about_rooms_that_contradict_something_are_refused() {
+    let none = BTreeMap::new();
+    // Arguments, the file, parts of the message.
+    let cases: &[(&[&str], &str, &[&str])] = &[
+        (
+            &[],
+            "[[rooms]]\npattern = 'a*'\n[[rooms]]\npattern = 'a*'\n",
+            &[
+                "shardcast.toml:4: pattern = \"a*\" never counts",
+                "shardcast.toml:2",
+                "remove it",
+            ],
+        ),
+        (
+            &[],
+            "[[rooms]]\npattern = '*'\n\n[[rooms]]\npublish = 'server'\npattern = 'a'\n",
+            &["shardcast.toml:6:", "put it before"],
+        ),
+        (
+            &["--message-size-max", "1000"],
+            "[[rooms]]\npattern = 'a'\nmessage_size_max = 1001\n",
+            &[
+                "shardcast.toml:3: message_size_max = 1001 must not exceed",
+                "flag --message-size-max",
+            ],
+        ),
+        (
+            &[],
+            "[[rooms]]\npattern = 'a'\npresence = 'count'\npresence_individual_max = 3\n",
+            &["shardcast.toml:4:", "remove one of them"],
+        ),
+        (
+            &["--user-connections-max", "5", "--connections-max", "4"],
+            "",
+            &[
+                "user_connections_max = 5 must not exceed connections_max = 4",
+                "flag --user-connections-max",
+            ],
+        ),
+        (
+            &[],
+            "[limits]\nbytes_burst_max = 100\nbytes_per_second_max = 1_000_000\n",
+            &[
+                "bytes_per_second_max = 1000000 cannot be reached",
+                "to at least 1000",
+                "shardcast.toml:2",
+            ],
+        ),
+        (
+            &[
+                "--messages-burst-max",
+                "9",
+                "--messages-per-second-max",
+                "10000",
+            ],
+            "",
+            &["raise messages_burst_max to at least 10"],
+        ),
+    ];
+    for (arguments, file, parts) in cases {
+        let message = from_sources(arguments, &none, Some(file))
+            .unwrap_err()
+            .to_string();
+        for part in *parts {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+    let mut many = String::new();
+    (0..256).for_each(|n| many.push_str(&format!("[[rooms]]\npattern = '{n}'\n")));
+    let message = from_sources(&[], &none, Some(&many))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("shardcast.toml:512: 256 entries"),
+        "{message}"
+    );
+}
+
+#[test]
 fn shards_follow_the_cores() {
     let none = BTreeMap::new();
     // Arguments, shards, cores. The machine has two physical cores of two threads each.
@@ -564,6 +674,14 @@ fn a_configuration_made_by_a_program_is_checked() {
             "origins = https://a/b",
         ),
         (|config| config.log = "a=b=c".to_owned(), "log = a=b=c"),
+        (
+            |config| {
+                let mut settings = RoomSettings::new(Pattern::all());
+                settings.message_size_max = Some(0);
+                config.rooms = vec![settings];
+            },
+            "rooms[0]: message_size_max = 0",
+        ),
     ];
     for (change, part) in changes {
         let mut config = Config::for_topology(&topology());

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::driver::Slot;
 use crate::limits::Limits;
-use crate::outbox::{Origin, Payload, SlowConsumer};
+use crate::outbox::{Payload, Role};
 use crate::ws::deflate::{Agreement, Deflater, Inflater, Policy, WINDOW_BITS_MAX};
 use crate::ws::{MessageKind, frame};
 
@@ -27,7 +27,7 @@ pub enum Compression {
     #[default]
     Shared,
     /// Each connection keeps a window for each direction from message to message, if its client does not ask for less.
-    /// Where slow consumers lose their oldest messages, the server's window is shared all the same: a client cannot
+    /// Where slow consumers may lose messages, of whatever room, the server's window is shared all the same: a client cannot
     /// inflate what refers to a message that it was never sent.
     Dedicated,
 }
@@ -57,10 +57,11 @@ struct Dedicated {
 }
 
 impl Windows {
-    pub(crate) fn new(mode: Compression, slow_consumer: SlowConsumer, limits: &Limits) -> Self {
+    /// `may_drop`: a message that was queued to a connection may be left out.
+    pub(crate) fn new(mode: Compression, may_drop: bool, limits: &Limits) -> Self {
         Self {
             mode,
-            server_takeover: slow_consumer == SlowConsumer::Disconnect,
+            server_takeover: !may_drop,
             // The rows of the table permit no more than a byte holds.
             window_bits: limits.compression_window_bits as u8,
             level: limits.compression_level as u8,
@@ -182,7 +183,7 @@ fn compress(deflater: &mut Deflater, message: &Outgoing) -> Rc<Payload> {
     match frame.ok().flatten() {
         Some(bytes) => Rc::new(Payload {
             bytes,
-            origin: message.frame.origin.clone(),
+            role: message.frame.role.clone(),
         }),
         None => message.plain(),
     }
@@ -199,8 +200,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// `origin` says which room message it is, where it is one.
-    pub(crate) fn new(kind: MessageKind, payload: &[u8], origin: Option<Origin>) -> Self {
+    /// A message in the role that it has for whoever is too slow for it.
+    pub(crate) fn new(kind: MessageKind, payload: &[u8], role: Role) -> Self {
         let mut bytes = Vec::with_capacity(payload.len() + frame::SERVER_HEADER_SIZE_MAX);
         frame::encode(kind.opcode(), payload, &mut bytes);
         Self {
@@ -208,7 +209,7 @@ impl Outgoing {
             header_size: bytes.len() - payload.len(),
             frame: Rc::new(Payload {
                 bytes: Bytes::from(bytes),
-                origin,
+                role,
             }),
             compressed: Vec::new(),
         }

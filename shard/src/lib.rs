@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod app;
+mod byte_rate;
 mod chunked;
 pub mod compression;
 mod connection;
@@ -24,6 +25,7 @@ pub mod post;
 pub mod random;
 pub mod rights;
 pub mod ring;
+pub mod room_settings;
 pub mod shard;
 pub mod sim;
 pub mod stats;

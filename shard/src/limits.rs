@@ -112,9 +112,13 @@ limits! {
     /// Connections from one address; 0 means no bound. Above it: 429.
     /// A bound above 0 makes the shard accept one connection a request instead of by multishot.
     address_connections_max = 0 in 0 ..= 16_000_000;
+    /// Connections of one user over the whole process; 0 means no bound. Above it: close 4429, before the welcome.
+    /// A bound above 0 has the home of the user's inbox asked about each connection.
+    user_connections_max = 0 in 0 ..= 1_000_000;
     /// Resident memory of the process in MiB; 0 means no bound. Above it new connections get 503, open ones keep working.
     memory_mib_max = 0 in 0 ..= 16_777_216;
-    /// Connections that a shard accepts a second; 0 means no bound. Above it they wait in the listener's backlog (`backlog_max`), so that those who are
+    /// Handshakes of a shard a second, as it accepts no more connections than that; 0 means no bound. It bounds all that is done for a connection before its
+    /// handshake, too. Above it they wait in the listener's backlog (`backlog_max`), so that those who are
     /// connected are served while many come at once. A bound above 0 makes the shard accept one connection a request instead of by multishot.
     accepts_per_second_max = 5000 in 0 ..= 1_000_000;
     /// Handshakes of TLS that a shard takes up a second; 0 means no bound beside `accepts_per_second_max`. Above it connections wait in the listener's backlog
@@ -138,15 +142,16 @@ limits! {
     compression_window_bits = 15 in 9 ..= 15;
     /// Connections of one shard that have compression windows of their own (`compression = "dedicated"`). Above it a new one shares the shard's.
     dedicated_windows_max = 1024 in 0 ..= 1_000_000;
-    /// Bytes that may wait for one connection. Above it the slow-consumer policy decides: close 1013, or drop the oldest.
-    /// One message alone is never too much.
+    /// Bytes that may wait for one connection. Above it the oldest messages of rooms whose slow-consumer policy is `drop_oldest` are dropped; where that is not enough:
+    /// close 1013. One message alone is never too much.
     outbox_bytes_max = 4_194_304 in 4096 ..= 1_073_741_824;
-    /// Messages that may wait for one connection, whatever their size. Above it: the same policy.
+    /// Messages that may wait for one connection, whatever their size. Above it: the same.
     outbox_messages_max = 8192 in 16 ..= 1_048_576;
     /// Bytes of missed messages that may wait for one connection that came back; they count in no other bound of its outbox.
     /// Above it a join is answered with `recovered` false. The messages of one room alone are never too much.
     recovery_bytes_max = 16_777_216 in 4096 ..= 1_073_741_824;
-    /// Bytes waiting for a connection above which it is not read: a client that sends without reading is slowed down.
+    /// Bytes waiting for a connection above which it is not read: a client that sends without reading is slowed down. Where the slow-consumer policy of any room leaves
+    /// messages out, connections are read all the same, and `outbox_bytes_max` alone bounds what waits.
     outbox_unread_bytes_max = 262_144 in 1024 ..= 1_073_741_824;
     /// Bytes of small frames gathered into one send; half of `outbox_bytes_max` where that is less, as what is being sent can be dropped no more.
     gather_bytes_max = 65_536 in 1024 ..= 1_048_576;
@@ -156,6 +161,11 @@ limits! {
     messages_per_second_max = 1000 in 0 ..= 10_000_000;
     /// Messages that one connection may send at once before the rate counts.
     messages_burst_max = 2000 in 1 ..= 2_000_000;
+    /// Bytes that one connection may send a second, as they are received, frame headers included; 0 means no bound. Above it: as above `messages_per_second_max`,
+    /// whichever is reached first. A bound above 0 costs up to 80 bytes of memory for each connection.
+    bytes_per_second_max = 0 in 0 ..= 1_099_511_627_776;
+    /// Bytes that one connection may send at once before the rate counts. A message may be larger: it is read at the rate.
+    bytes_burst_max = 1_048_576 in 1 ..= 1_099_511_627_776;
     /// Messages of one connection handled in one pass of the loop; the rest waits for the next pass.
     messages_per_pass_max = 64 in 1 ..= 65536;
     /// Messages handled in one pass of the loop of all connections together, but for the first of each that sends little. The rest waits for its turn,
@@ -271,6 +281,18 @@ impl Limits {
                 self.outbox_bytes_max,
             ),
             (
+                "user_connections_max",
+                self.user_connections_max,
+                "connections_max",
+                self.connections_max,
+            ),
+            (
+                "address_connections_max",
+                self.address_connections_max,
+                "connections_max",
+                self.connections_max,
+            ),
+            (
                 "submissions_max",
                 self.submissions_max,
                 "completions_max",
@@ -281,6 +303,33 @@ impl Limits {
             if small > large {
                 return Err(LimitError::Contradiction(format!(
                     "{small_name} = {small} must not exceed {large_name} = {large}; lower the first or raise the second"
+                )));
+            }
+        }
+        self.check_rates()
+    }
+
+    /// A bucket is filled once a millisecond, so one that holds less than a rate brings in that time would keep the rate from ever being reached.
+    fn check_rates(&self) -> Result<(), LimitError> {
+        let rates = [
+            (
+                "messages_per_second_max",
+                self.messages_per_second_max,
+                "messages_burst_max",
+                self.messages_burst_max,
+            ),
+            (
+                "bytes_per_second_max",
+                self.bytes_per_second_max,
+                "bytes_burst_max",
+                self.bytes_burst_max,
+            ),
+        ];
+        for (rate_name, rate, burst_name, burst) in rates {
+            let least = rate.div_ceil(1000);
+            if burst < least {
+                return Err(LimitError::Contradiction(format!(
+                    "{rate_name} = {rate} cannot be reached with {burst_name} = {burst}, as a burst is the most that passes in a millisecond; raise {burst_name} to at least {least}"
                 )));
             }
         }

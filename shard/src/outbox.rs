@@ -4,16 +4,21 @@
 //! Only connections with output own an outbox; an idle one has none, and where one payload alone waits, as in most deliveries, it waits in a
 //! list until the connections are settled and takes none either. Outboxes are pooled.
 
+mod line;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::gathering::Gathering;
 use crate::hub::Name;
 use crate::hub::event::{Event, Message};
+use line::Line;
 
-/// What happens to a consumer whose outbox is full.
+/// What happens to a consumer whose outbox is full, or who is behind in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// Close 1013: the client comes back and recovers from the history.
@@ -22,6 +27,9 @@ pub enum SlowConsumer {
     /// Drop its oldest room messages, whole ones only, and tell it which. Answers, acknowledgements and direct messages are
     /// never dropped: when they alone fill the outbox, the connection is closed 1013.
     DropOldest,
+    /// Of each room only the latest message waits: a newer one takes the place of one that has not begun to leave, and the consumer is told which
+    /// it missed. The latest is never dropped.
+    Conflate,
 }
 
 /// Which room message a payload carries, so that a gap can name it.
@@ -31,13 +39,25 @@ pub(crate) struct Origin {
     pub(crate) seq: u64,
 }
 
+/// What the policy of its room may do with a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Nothing.
+    Kept,
+    /// A message that may be dropped when too much waits ([`SlowConsumer::DropOldest`]).
+    Droppable(Origin),
+    /// A message that gives way to the next one of its room ([`SlowConsumer::Conflate`]).
+    Latest(Origin),
+    /// Says where the consumer stands in such a room: what is told of the messages before it must not be told behind it.
+    Fence(Name),
+}
+
 /// Bytes that go to any number of connections of a shard. Shared as an [`Rc`]: a delivery costs a count of its own thread's, where an atomic one would wait
 /// for all that was written before, most of it to other connections.
 #[derive(Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
-    /// Known where the policy may drop the payload.
-    pub(crate) origin: Option<Origin>,
+    pub(crate) role: Role,
 }
 
 impl Payload {
@@ -45,7 +65,7 @@ impl Payload {
     pub(crate) fn kept(bytes: Bytes) -> Rc<Self> {
         Rc::new(Self {
             bytes,
-            origin: None,
+            role: Role::Kept,
         })
     }
 }
@@ -76,51 +96,6 @@ impl Late {
     }
 }
 
-#[derive(Debug)]
-enum Waiting {
-    Ready(Rc<Payload>),
-    /// Never held against the consumer.
-    Later(Box<Later>),
-}
-
-/// What is encoded only as it leaves.
-#[derive(Debug)]
-struct Later {
-    what: Late,
-    /// Empty while it is not encoded.
-    bytes: Bytes,
-    origin: Option<Origin>,
-}
-
-impl Waiting {
-    fn later(what: Late, origin: Option<Origin>) -> Self {
-        Self::Later(Box::new(Later {
-            what,
-            bytes: Bytes::new(),
-            origin,
-        }))
-    }
-
-    fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Ready(payload) => &payload.bytes,
-            Self::Later(later) => &later.bytes,
-        }
-    }
-
-    fn origin(&self) -> Option<&Origin> {
-        match self {
-            Self::Ready(payload) => payload.origin.as_ref(),
-            Self::Later(later) => later.origin.as_ref(),
-        }
-    }
-}
-
-/// What a missed message costs while it waits, in bytes: about what it costs the history.
-fn cost(message: &Message) -> usize {
-    message.content.len() + size_of::<Message>() + size_of::<Waiting>() + size_of::<Later>()
-}
-
 /// The bounds of an outbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboxLimits {
@@ -134,24 +109,14 @@ pub(crate) struct OutboxLimits {
 /// Payloads that wait for one connection, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    waiting: VecDeque<Waiting>,
-    /// Bytes of `waiting`, without missed messages.
-    waiting_bytes: usize,
-    /// Missed messages in `waiting`, and what they cost.
-    missed_count: usize,
-    missed_bytes: usize,
-    /// Gaps in `waiting`.
-    gaps_count: usize,
-    /// The first of `waiting` answers the handshake: without it the peer would understand nothing that follows.
+    line: Line,
+    /// The first of `line` answers the handshake: without it the peer would understand nothing that follows.
     begins_with_response: bool,
     /// What the send in flight carries; kept to go on after a partial send.
     in_flight: Option<Bytes>,
     /// Bytes of it that are no missed messages, at most.
     in_flight_counted: usize,
 }
-
-/// Entries that an emptied outbox may keep room for.
-const SPARE_ENTRIES_MAX: usize = 64;
 
 /// Bytes that wait for connections or are being sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,122 +130,66 @@ pub struct Backlog {
 impl Outbox {
     /// Bytes waiting or in flight.
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting_bytes + self.missed_bytes + self.in_flight.as_ref().map_or(0, Bytes::len)
+        self.line.bytes() + self.line.missed_bytes() + self.in_flight.as_ref().map_or(0, Bytes::len)
     }
 
     /// Nothing waits and nothing is in flight.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_none()
+        self.line.is_empty() && self.in_flight.is_none()
     }
 
-    /// Adds a payload behind the others.
+    /// Adds a payload behind the others, in place of one that gives way to it.
     pub(crate) fn push(&mut self, payload: Rc<Payload>) {
-        self.waiting_bytes += payload.bytes.len();
-        self.waiting.push_back(Waiting::Ready(payload));
+        self.line.push(payload);
+    }
+
+    /// Messages that gave way to newer ones since the last call.
+    pub(crate) fn take_conflated_count(&mut self) -> u64 {
+        self.line.take_conflated_count()
     }
 
     /// Adds the answer to the handshake, before which nothing can have been said.
     pub(crate) fn push_response(&mut self, response: Bytes) {
-        self.begins_with_response = self.waiting.is_empty();
+        self.begins_with_response = self.line.is_empty();
         self.push(Payload::kept(response));
     }
 
     /// Whether what the consumer has missed of one more room may wait too. The messages of one room alone are never too much.
     pub(crate) fn has_room_for(&self, missed: &[Arc<Message>], limits: &OutboxLimits) -> bool {
-        let bytes: usize = missed.iter().map(|message| cost(message)).sum();
-        self.missed_count == 0 || self.missed_bytes + bytes <= limits.recovery_bytes_max
+        let bytes: usize = missed.iter().map(|message| line::cost(message)).sum();
+        self.line.missed_count() == 0
+            || self.line.missed_bytes() + bytes <= limits.recovery_bytes_max
     }
 
     /// Adds a message that the consumer has missed behind all else. It does not count against the consumer, which would be
-    /// closed as too slow for what it had no time to read, come back, and be closed again.
+    /// closed as too slow for what it had no time to read, come back, and be closed again. `origin` is known where it may be dropped.
     pub(crate) fn push_missed(&mut self, message: Arc<Message>, origin: Option<Origin>) {
-        self.missed_count += 1;
-        self.missed_bytes += cost(&message);
-        self.waiting
-            .push_back(Waiting::later(Late::Missed(message), origin));
+        self.line.push_missed(message, origin);
     }
 
     /// More waits than may. What is in flight counts too: the kernel has not taken it. One payload alone is never too
     /// much, or the largest message could not be delivered.
     pub(crate) fn is_over(&self, limits: &OutboxLimits) -> bool {
-        let count = self.waiting.len() - self.missed_count - self.gaps_count;
+        let count = self.line.counted();
         let alone = count + usize::from(self.in_flight_counted > 0) <= 1;
-        let bytes = self.waiting_bytes + self.in_flight_counted;
+        let bytes = self.line.bytes() + self.in_flight_counted;
         (bytes > limits.bytes_max && !alone) || count > limits.messages_max
     }
 
-    /// Drops the oldest room messages until the rest fits; answers how many went. The outbox may still be over its
+    /// Drops the oldest messages that may be dropped until the rest fits; answers how many went. The outbox may still be over its
     /// bounds afterwards, when nothing more may be dropped.
     pub(crate) fn drop_oldest(&mut self, limits: &OutboxLimits) -> u64 {
         let mut dropped = 0;
-        let mut index = 0;
-        while self.is_over(limits) && index < self.waiting.len() {
-            let Some(origin) = self.waiting[index].origin().cloned() else {
-                index += 1;
-                continue;
-            };
-            self.take(index);
-            index += usize::from(self.note_gap(index, origin));
+        while self.is_over(limits) && self.line.drop_oldest() {
             dropped += 1;
         }
         dropped
     }
 
-    /// Takes an entry out of `waiting`.
-    fn take(&mut self, index: usize) -> Option<Waiting> {
-        let waiting = match index {
-            0 => self.waiting.pop_front(),
-            _ => self.waiting.remove(index),
-        }?;
-        self.begins_with_response &= index > 0;
-        match &waiting {
-            Waiting::Ready(payload) => self.waiting_bytes -= payload.bytes.len(),
-            Waiting::Later(later) => match &later.what {
-                Late::Missed(message) => {
-                    self.missed_count -= 1;
-                    self.missed_bytes -= cost(message);
-                }
-                Late::Gap(_) => self.gaps_count -= 1,
-            },
-        }
-        Some(waiting)
-    }
-
-    /// Has the gap of a message that stood at `index` told in its place: what the consumer is told of the room before and behind, that it
-    /// has joined or that the room has begun anew, keeps its place too. Answers whether an entry was added.
-    fn note_gap(&mut self, index: usize, origin: Origin) -> bool {
-        let mut before = index;
-        // One for each room at most, as nothing stands between them that would keep them apart.
-        while before > 0
-            && let Some(Waiting::Later(later)) = self.waiting.get_mut(before - 1)
-            && let Late::Gap(gap) = &mut later.what
-        {
-            if gap.room == origin.room && gap.to + 1 == origin.seq {
-                gap.to = origin.seq;
-                // It may have been encoded for a send that it did not fit into.
-                later.bytes = Bytes::new();
-                return false;
-            }
-            before -= 1;
-        }
-        self.gaps_count += 1;
-        let gap = Gap {
-            room: origin.room,
-            from: origin.seq,
-            to: origin.seq,
-        };
-        self.waiting
-            .insert(index, Waiting::later(Late::Gap(gap), None));
-        true
-    }
-
     /// Forgets everything that waits, but for the answer to the handshake; what is in flight stays, since the kernel has it.
     pub(crate) fn clear_waiting(&mut self) {
-        self.waiting
-            .truncate(usize::from(self.begins_with_response));
-        self.waiting_bytes = self.waiting.iter().map(|first| first.bytes().len()).sum();
-        (self.missed_count, self.missed_bytes, self.gaps_count) = (0, 0, 0);
+        self.line.truncate(usize::from(self.begins_with_response));
     }
 
     /// What to send now, where nothing is in flight: as many payloads as may be gathered. A payload that leaves alone is not copied.
@@ -302,38 +211,20 @@ impl Outbox {
         &mut self,
         bytes_max: usize,
         gathering: &mut Gathering,
-        mut encode: impl FnMut(Late) -> Option<Bytes>,
+        encode: impl FnMut(Late) -> Option<Bytes>,
     ) -> Option<Bytes> {
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(waiting) = self.waiting.get_mut(count) {
-            if let Waiting::Later(later) = waiting
-                && later.bytes.is_empty()
-            {
-                let Some(encoded) = encode(later.what.clone()) else {
-                    // The application has no words for it, as it may have none for any event.
-                    self.take(count);
-                    continue;
-                };
-                later.bytes = encoded;
+        let waiting_bytes = self.line.bytes();
+        let share = self.line.first_share(bytes_max, encode);
+        let payload = match share.payloads {
+            0 | 1 => self.line.pop()?,
+            _ => {
+                let whole = gathering.gather(self.line.payloads(share));
+                self.line.pop_share(share);
+                whole
             }
-            let size = waiting.bytes().len();
-            if count > 0 && bytes + size > bytes_max {
-                break;
-            }
-            count += 1;
-            bytes += size;
-        }
-        let waiting_bytes = self.waiting_bytes;
-        let payload = if count <= 1 {
-            self.take(0)?.bytes().clone()
-        } else {
-            let whole = gathering.gather(self.waiting.iter().take(count).map(Waiting::bytes));
-            for _ in 0..count {
-                self.take(0);
-            }
-            whole
         };
-        self.in_flight_counted = waiting_bytes - self.waiting_bytes;
+        self.begins_with_response = false;
+        self.in_flight_counted = waiting_bytes - self.line.bytes();
         Some(payload)
     }
 
@@ -341,7 +232,7 @@ impl Outbox {
     /// in it is not to be held against the consumer.
     pub(crate) fn is_last(&self) -> bool {
         let bytes = self.in_flight.as_ref().map_or(0, Bytes::len);
-        self.waiting.is_empty() && self.in_flight_counted == bytes
+        self.line.is_empty() && self.in_flight_counted == bytes
     }
 
     /// Has these bytes in flight, ahead of all that waits.
@@ -370,10 +261,9 @@ impl Outbox {
 
     fn reset(&mut self) {
         self.begins_with_response = false;
-        self.clear_waiting();
+        self.line.reset();
         self.in_flight = None;
         self.in_flight_counted = 0;
-        self.waiting.shrink_to(SPARE_ENTRIES_MAX);
     }
 }
 
@@ -501,219 +391,13 @@ impl OutboxPool {
         outboxes.fold(lone, |most, outbox| Backlog {
             bytes: most
                 .bytes
-                .max(outbox.waiting_bytes + outbox.in_flight_counted),
-            missed_bytes: most.missed_bytes.max(outbox.missed_bytes),
+                .max(outbox.line.bytes() + outbox.in_flight_counted),
+            missed_bytes: most.missed_bytes.max(outbox.line.missed_bytes()),
         })
     }
 
     /// Connections for which something waits or is in flight.
     pub(crate) fn used(&self) -> usize {
         self.outboxes.len() - self.free.len() + self.lone_count
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: OutboxLimits = OutboxLimits {
-        bytes_max: 100,
-        messages_max: 8,
-        gather_bytes_max: 50,
-        recovery_bytes_max: 2000,
-    };
-
-    fn payload(length: usize, byte: u8) -> Rc<Payload> {
-        Payload::kept(Bytes::from(vec![byte; length]))
-    }
-
-    fn message(outbox: &mut Outbox, room: &str, seq: u64, length: usize) {
-        let room = room.into();
-        outbox.push(Rc::new(Payload {
-            bytes: Bytes::from(vec![seq as u8; length]),
-            origin: Some(Origin { room, seq }),
-        }));
-    }
-
-    fn encode(late: Late) -> Option<Bytes> {
-        Some(Bytes::from(match late {
-            Late::Gap(Gap { room, from, to }) => format!("<{room}:{from}-{to}>"),
-            Late::Missed(message) => format!("({})", message.seq),
-        }))
-    }
-
-    fn next_send(outbox: &mut Outbox) -> Option<Bytes> {
-        outbox.next_send(&LIMITS, &mut Gathering::default(), encode)
-    }
-
-    /// Messages 1 to `last`, each of 1000 bytes.
-    fn missed(last: u64) -> Vec<Arc<Message>> {
-        let message = |seq| Message {
-            target: crate::hub::Target::Room("a".into()),
-            user: "ada".into(),
-            content: Bytes::from(vec![b'x'; 1000]),
-            seq,
-            timestamp_ms: 0,
-        };
-        (1..=last).map(message).map(Arc::new).collect()
-    }
-
-    fn push_missed(outbox: &mut Outbox, missed: Vec<Arc<Message>>) {
-        for message in missed {
-            let (room, seq) = ("a".into(), message.seq);
-            outbox.push_missed(message, Some(Origin { room, seq }));
-        }
-    }
-
-    #[test]
-    fn a_single_payload_leaves_without_a_copy() {
-        let mut outbox = Outbox::default();
-        let shared = payload(20, 7);
-        outbox.push(Rc::clone(&shared));
-        let sent = next_send(&mut outbox);
-        assert_eq!(
-            sent.as_ref().map(|bytes| bytes.as_ptr()),
-            Some(shared.bytes.as_ptr())
-        );
-    }
-
-    #[test]
-    fn small_payloads_leave_together_up_to_the_bound() {
-        let mut outbox = Outbox::default();
-        for byte in 0..4 {
-            outbox.push(payload(20, byte));
-        }
-        let sent = next_send(&mut outbox);
-        assert_eq!(sent.as_ref().map(Bytes::len), Some(40));
-        assert_eq!(next_send(&mut outbox), None, "one send in flight");
-        assert_eq!(outbox.sent(40), None);
-        assert_eq!(next_send(&mut outbox).map(|bytes| bytes.len()), Some(40));
-        assert_eq!(outbox.sent(40), None);
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn a_partial_send_goes_on_where_it_stopped() {
-        let mut outbox = Outbox::default();
-        outbox.push(Payload::kept(Bytes::from_static(b"abcdef")));
-        assert!(next_send(&mut outbox).is_some());
-        assert_eq!(outbox.sent(2), Some(Bytes::from_static(b"cdef")));
-        assert_eq!(outbox.bytes(), 4);
-        assert_eq!(outbox.sent(4), None);
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn dropping_takes_the_oldest_room_messages_and_names_them() {
-        let mut outbox = Outbox::default();
-        outbox.push(Payload::kept(Bytes::from_static(b"answer")));
-        for seq in 1..=6 {
-            message(&mut outbox, if seq == 3 { "b" } else { "a" }, seq, 20);
-        }
-        assert!(outbox.is_over(&LIMITS));
-        assert_eq!(outbox.drop_oldest(&LIMITS), 2);
-        assert!(!outbox.is_over(&LIMITS));
-        let first = next_send(&mut outbox).unwrap_or_default();
-        assert!(first.starts_with(b"answer<a:1-2>"), "{first:?}");
-    }
-
-    #[test]
-    fn a_gap_stands_where_its_messages_stood() {
-        let mut outbox = Outbox::default();
-        message(&mut outbox, "a", 1, 20);
-        message(&mut outbox, "b", 7, 20);
-        message(&mut outbox, "a", 2, 20);
-        // The consumer leaves the room and comes again: what it misses then must not be told before it is in.
-        outbox.push(Payload::kept(Bytes::from_static(b"joined")));
-        for seq in 12..=16 {
-            message(&mut outbox, "a", seq, 20);
-        }
-        message(&mut outbox, "a", 17, 90);
-        assert_eq!(outbox.drop_oldest(&LIMITS), 8);
-        let first = next_send(&mut outbox).unwrap_or_default();
-        assert_eq!(first, &b"<a:1-2><b:7-7>joined<a:12-16>"[..]);
-        assert_eq!(outbox.sent(first.len()), None);
-        assert_eq!(outbox.bytes(), 90);
-    }
-
-    #[test]
-    fn answers_are_never_dropped() {
-        let mut outbox = Outbox::default();
-        for byte in 0..6 {
-            outbox.push(payload(20, byte));
-        }
-        assert_eq!(outbox.drop_oldest(&LIMITS), 0);
-        assert!(outbox.is_over(&LIMITS));
-    }
-
-    #[test]
-    fn a_run_of_drops_is_one_gap() {
-        let mut outbox = Outbox::default();
-        for seq in 1..=50 {
-            message(&mut outbox, "a", seq, 20);
-            outbox.drop_oldest(&LIMITS);
-        }
-        assert_eq!(outbox.gaps_count, 1);
-        let first = next_send(&mut outbox).unwrap_or_default();
-        assert!(first.starts_with(b"<a:1-45>"), "{first:?}");
-    }
-
-    #[test]
-    fn what_was_missed_is_never_too_much_and_keeps_its_place() {
-        let mut outbox = Outbox::default();
-        outbox.push(Payload::kept(Bytes::from_static(b"joined")));
-        assert!(outbox.has_room_for(&missed(20), &LIMITS));
-        push_missed(&mut outbox, missed(20));
-        assert!(!outbox.is_over(&LIMITS));
-        assert!(outbox.bytes() > 20_000, "the client is not read meanwhile");
-        assert!(
-            !outbox.has_room_for(&missed(1), &LIMITS),
-            "the bound holds for rooms together"
-        );
-        message(&mut outbox, "a", 21, 20);
-        let mut sent = Vec::new();
-        while let Some(payload) = next_send(&mut outbox) {
-            assert!(payload.len() <= LIMITS.gather_bytes_max);
-            assert_eq!(outbox.sent(payload.len()), None);
-            sent.extend_from_slice(&payload);
-        }
-        let mut expected = b"joined".to_vec();
-        (1..=20).for_each(|seq| expected.extend_from_slice(format!("({seq})").as_bytes()));
-        expected.extend_from_slice(&[21; 20]);
-        assert_eq!(sent, expected);
-        assert!(outbox.is_empty() && outbox.bytes() == 0);
-        assert!(outbox.has_room_for(&missed(20), &LIMITS));
-    }
-
-    #[test]
-    fn what_is_said_meanwhile_counts_and_drops_the_oldest_first() {
-        let mut outbox = Outbox::default();
-        push_missed(&mut outbox, missed(3));
-        for seq in 4..=8 {
-            message(&mut outbox, "a", seq, 20);
-        }
-        assert!(!outbox.is_over(&LIMITS), "100 bytes are permitted");
-        message(&mut outbox, "a", 9, 20);
-        assert!(outbox.is_over(&LIMITS));
-        assert_eq!(outbox.drop_oldest(&LIMITS), 4, "1 to 3 count for nothing");
-        let first = next_send(&mut outbox).unwrap_or_default();
-        assert!(first.starts_with(b"<a:1-4>\x05"), "{first:?}");
-        outbox.clear_waiting();
-        assert_eq!(outbox.bytes(), first.len());
-    }
-
-    #[test]
-    fn the_pool_reuses_places_and_memory() {
-        let mut pool = OutboxPool::default();
-        let mut first = OutboxId::NONE;
-        pool.ensure(&mut first).push(payload(3, 1));
-        let before = first;
-        assert_eq!(pool.bytes_of(first), 3);
-        pool.release(&mut first);
-        assert_eq!((first, pool.used()), (OutboxId::NONE, 0));
-        pool.release(&mut first);
-        let mut second = OutboxId::NONE;
-        assert!(pool.ensure(&mut second).is_empty());
-        assert_eq!(second, before);
     }
 }

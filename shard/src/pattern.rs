@@ -50,6 +50,12 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
+    /// `*`: every name.
+    #[must_use]
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
     /// Whether the name is one of those that the pattern stands for.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -70,6 +76,13 @@ impl Pattern {
             rest = behind;
         }
         rest.ends_with(last)
+    }
+
+    /// Whether it stands for every name that the other stands for.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // Nothing but a star of this one fits a star of the other.
+        self.matches(&other.0)
     }
 
     /// The pattern as it was written.
@@ -120,6 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn a_wider_pattern_covers_a_narrower_one() {
+        let cases = [
+            ("*", "a*b", true),
+            ("a*", "a*b", true),
+            ("a*", "a", true),
+            ("a*", "a*", true),
+            ("a*b", "a*", false),
+            ("a", "a*", false),
+            ("*a*", "a", true),
+            ("a*b", "a*c*b", true),
+            ("a*b", "*b", false),
+        ];
+        for (wide, narrow, expected) in cases {
+            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Pattern>().unwrap());
+            assert_eq!(wide.covers(&narrow), expected, "{wide} {narrow}");
+        }
+    }
+
+    #[test]
     fn what_is_no_pattern() {
         let parse = |text: &str| text.parse::<Pattern>();
         assert_eq!(parse(""), Err(PatternError::Empty));
@@ -147,6 +179,12 @@ mod tests {
             let parsed: Pattern = pattern.parse().unwrap();
             let chars = |text: &str| text.chars().collect::<Vec<char>>();
             prop_assert_eq!(parsed.matches(&name), matches(&chars(&pattern), &chars(&name)));
+        }
+
+        #[test]
+        fn what_covers_matches_all_the_same(wide in "[ab*]{1,5}", narrow in "[ab*]{1,5}", name in "[abc]{0,7}") {
+            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Pattern>().unwrap());
+            prop_assert!(!wide.covers(&narrow) || !narrow.matches(&name) || wide.matches(&name));
         }
     }
 }

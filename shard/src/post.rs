@@ -184,6 +184,8 @@ mod tests {
         Mail::Request(Request::InboxOpen {
             user: "ada".into(),
             attempt: 1,
+            open: 0,
+            waiting: 1,
         })
     }
 

@@ -29,6 +29,7 @@ use bytes::Bytes;
 
 use crate::admission::Admission;
 use crate::app::{Action, App};
+use crate::byte_rate::ByteRates;
 use crate::compression::Compression;
 use crate::connection::{Flags, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId};
@@ -36,9 +37,10 @@ use crate::error::FatalError;
 use crate::hub::mail::Mail;
 use crate::hub::{Effects, Hub, HubCounts, Name, Target};
 use crate::limits::Limits;
-use crate::outbox::{Backlog, SlowConsumer};
+use crate::outbox::{Backlog, Role, SlowConsumer};
 use crate::post::{Post, ShardMesh};
 use crate::random::Random;
+use crate::room_settings::{RoomKinds, RoomSettings};
 use crate::stats::ShardStats;
 use crate::ws::SessionLimits;
 use rustls::ServerConfig;
@@ -60,8 +62,10 @@ pub struct ShardOptions {
     pub shards: u16,
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// What happens to a consumer that is too slow.
+    /// What happens to a consumer that is too slow, in rooms whose settings say nothing else.
     pub slow_consumer: SlowConsumer,
+    /// What is special in rooms of some names; see [`room_settings::check`](crate::room_settings::check).
+    pub rooms: Arc<[RoomSettings]>,
     /// What clients that offer compression are answered.
     pub compression: Compression,
     /// Certificates and what else is agreed on in a handshake of TLS; without it connections are not encrypted.
@@ -162,6 +166,7 @@ pub(crate) struct Core<A: App> {
     accept_stop_submitted: bool,
     /// Connections that were not let in and are not gone yet: they take no place of those who may come in.
     turned_away: usize,
+    byte_rates: ByteRates,
     /// With bytes left to decode.
     turns: Turns,
     /// What is left of the messages that this pass may handle.
@@ -175,6 +180,8 @@ pub(crate) struct Core<A: App> {
     actions: VecDeque<Action>,
     /// Known to the rooms, and not yet to the application.
     opened: VecDeque<ConnectionKey>,
+    /// Not let in by the rooms; to be closed.
+    refused: VecDeque<ConnectionKey>,
     effects: Effects,
     scratch: Vec<u8>,
     /// What was decrypted of the bytes at hand.
@@ -347,7 +354,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         let held = table.may_wait() && core.coalescing.held_until_us(now_us).is_some();
         let busy = !held
             && table.settle(&mut self.driver, |late| {
-                consequences::encode(app, &late.into_event(), scratch, stats)
+                consequences::encode(app, &late.into_event(), Role::Kept, scratch, stats)
                     .map(|message| message.plain().bytes.clone())
             });
         if busy {
@@ -376,6 +383,11 @@ impl<D: Driver, A: App> Shard<D, A> {
 impl<A: App> Core<A> {
     fn new(app: A, options: ShardOptions, clock: Clock) -> Self {
         let limits = options.limits;
+        let kinds = Arc::new(RoomKinds::new(
+            &limits,
+            options.slow_consumer,
+            &options.rooms,
+        ));
         let connections_max = limits
             .shard_connections_max
             .min(u64::from(options.table_size.saturating_sub(TABLE_RESERVE)));
@@ -394,10 +406,16 @@ impl<A: App> Core<A> {
             connections_max: connections_max as usize,
             clock,
             app,
-            hub: Hub::new(options.id, options.shards, &limits, options.hash_seed),
+            hub: Hub::with_kinds(
+                options.id,
+                options.shards,
+                &limits,
+                Arc::clone(&kinds),
+                options.hash_seed,
+            ),
             table: Table::new(
                 &limits,
-                options.slow_consumer,
+                kinds.may_drop(),
                 options.compression,
                 options.tls.clone(),
                 Arc::clone(&options.stats),
@@ -413,6 +431,7 @@ impl<A: App> Core<A> {
             accepting: false,
             accept_stop_submitted: false,
             turned_away: 0,
+            byte_rates: ByteRates::new(&limits),
             turns: Turns::default(),
             pass_left: 0,
             answer_bytes: 0,
@@ -420,6 +439,7 @@ impl<A: App> Core<A> {
             local: VecDeque::new(),
             actions: VecDeque::new(),
             opened: VecDeque::new(),
+            refused: VecDeque::new(),
             effects: Effects::new(),
             scratch: Vec::new(),
             plain: Vec::new(),
@@ -573,6 +593,7 @@ impl<A: App> Core<A> {
         self.table.connections.remove(key);
         self.table.windows.close(key.slot);
         self.table.close_tls(key.slot);
+        self.byte_rates.close(key.slot);
         self.deadlines.cancel(key.slot);
         let peer = self.table.addresses.remove(&key.slot);
         if admitted {

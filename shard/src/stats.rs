@@ -144,6 +144,8 @@ counters! {
     close_protocol;
     /// Connections closed because the consumer was too slow.
     close_slow_consumer;
+    /// Connections closed because their user had too many (`user_connections_max`).
+    close_user_connections;
     /// Connections closed because heartbeats were not answered.
     close_heartbeat;
     /// Connections closed because their handling panicked.
@@ -156,6 +158,8 @@ counters! {
     recoveries_refused;
     /// Messages dropped for consumers that were too slow.
     dropped_oldest;
+    /// Messages that gave way to the next of their room before they had begun to leave.
+    conflated;
     /// Times that a connection was told that it sends too much.
     rate_limited;
     /// Times that a connection was not read for a while.

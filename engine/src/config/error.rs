@@ -58,6 +58,14 @@ pub enum ConfigError {
         /// The default.
         default: String,
     },
+    /// An entry `[[rooms]]` that cannot be used.
+    #[error("{place}: {message}")]
+    Rooms {
+        /// File and line of the entry, or its place in the program's list.
+        place: String,
+        /// The value and the remedy.
+        message: String,
+    },
     /// Cores that may not be used.
     #[error("cores ({source_of_cores}): {error}")]
     Cores {

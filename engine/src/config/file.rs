@@ -3,9 +3,12 @@
 use std::ops::Range;
 use std::path::Path;
 
+use shardcast_shard::pattern::Pattern;
+use shardcast_shard::room_settings::RoomSettings;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::rooms::{PATTERN_KEY, ROOMS_TABLE, RoomEntry, RoomKey, one_of, room_keys};
 use super::{ConfigError, Section, Setting, Shape, settings, without_userinfo};
 
 /// Name of the table that holds the limits.
@@ -24,12 +27,25 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// The entries of a file, in the order of their lines. The first thing wrong with it is reported.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// In the order of their lines.
+    pub(super) entries: Vec<Entry>,
+    pub(super) rooms: Vec<RoomEntry>,
+}
+
+/// What a file says. The first thing wrong with it is reported.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, ConfigError> {
     let document = Document { path, text };
     let table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
-    let mut entries = Vec::new();
+    let mut parsed = Parsed::default();
+    let entries = &mut parsed.entries;
     for (key, value) in by_line(table.get_ref()) {
+        if key.get_ref() == ROOMS_TABLE {
+            parsed.rooms = document.rooms(key, value)?;
+            continue;
+        }
         if key.get_ref() != LIMITS_TABLE {
             entries.push(document.entry(Section::Server, key, value)?);
             continue;
@@ -41,7 +57,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> 
             entries.push(document.entry(Section::Limits, key, value)?);
         }
     }
-    Ok(entries)
+    Ok(parsed)
 }
 
 type Pair<'t, 'i> = (
@@ -102,6 +118,93 @@ impl Document<'_> {
             text,
             line,
         })
+    }
+
+    /// The entries of `[[rooms]]`.
+    fn rooms(
+        &self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<RoomEntry>, ConfigError> {
+        let tables = match value.get_ref() {
+            DeValue::Array(items) => items.iter().map(|item| match item.get_ref() {
+                DeValue::Table(table) => Some((item.span().start, table)),
+                _ => None,
+            }),
+            _ => return Err(self.wrong_rooms(key, value)),
+        };
+        let tables: Option<Vec<_>> = tables.collect();
+        let tables = tables.ok_or_else(|| self.wrong_rooms(key, value))?;
+        let entries = tables.into_iter();
+        entries
+            .map(|(start, table)| self.room(self.line(start), table))
+            .collect()
+    }
+
+    fn room(&self, line: usize, table: &DeTable<'_>) -> Result<RoomEntry, ConfigError> {
+        let mut entry = RoomEntry {
+            settings: RoomSettings::new(Pattern::all()),
+            lines: Vec::new(),
+        };
+        for (key, value) in by_line(table) {
+            let line = self.line(key.span().start);
+            let known = room_keys()
+                .iter()
+                .find(|known| known.name == key.get_ref())
+                .ok_or_else(|| ConfigError::UnknownKey {
+                    path: self.path.to_path_buf(),
+                    line,
+                    key: format!("{ROOMS_TABLE}.{}", key.get_ref()),
+                    advice: room_advice(key.get_ref()),
+                })?;
+            let text = text_form(known.shape, value.get_ref());
+            let assigned =
+                text.is_some_and(|text| known.assign(&mut entry.settings, &text).is_ok());
+            if !assigned {
+                return Err(ConfigError::Value {
+                    given: format!(
+                        "{}:{line}: {ROOMS_TABLE}.{} = {}",
+                        self.path.display(),
+                        known.name,
+                        self.excerpt(value.span())
+                    ),
+                    permitted: match known.shape {
+                        Shape::Number => known.permitted.clone(),
+                        Shape::Text | Shape::List => format!("a string with {}", known.permitted),
+                    },
+                    default: known.default.to_owned(),
+                });
+            }
+            entry.lines.push((known.name, line));
+        }
+        if entry.line(PATTERN_KEY) == 0 {
+            return Err(ConfigError::Rooms {
+                place: format!("{}:{line}", self.path.display()),
+                message: format!(
+                    "this entry [[{ROOMS_TABLE}]] does not say which rooms it means; add a line such as {PATTERN_KEY} = \"chat.*\""
+                ),
+            });
+        }
+        Ok(entry)
+    }
+
+    fn wrong_rooms(
+        &self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> ConfigError {
+        ConfigError::Value {
+            given: format!(
+                "{}:{}: {ROOMS_TABLE} = {}",
+                self.path.display(),
+                self.line(key.span().start),
+                self.excerpt(value.span())
+            ),
+            permitted: format!(
+                "a list of tables: for each pattern a line [[{ROOMS_TABLE}]] and its keys below it"
+            ),
+            default: "none: all rooms are alike".to_owned(),
+        }
     }
 
     fn wrong_table(
@@ -167,6 +270,22 @@ fn text_form(shape: Shape, value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// What to do about an unknown key of an entry of `[[rooms]]`.
+fn room_advice(key: &str) -> String {
+    let likeness = |known: &RoomKey| strsim::normalized_damerau_levenshtein(known.name, key);
+    let nearest = room_keys()
+        .iter()
+        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
+        .filter(|known| likeness(known) >= LIKENESS_MIN);
+    match nearest {
+        Some(known) => format!("the nearest known name is `{}`", known.name),
+        None => {
+            let names: Vec<&str> = room_keys().iter().map(|known| known.name).collect();
+            format!("known are {}", one_of(&names))
+        }
+    }
+}
+
 /// What to do about an unknown key.
 fn advice(section: Section, key: &str) -> String {
     let key = key.to_ascii_lowercase().replace('-', "_");
@@ -198,9 +317,9 @@ mod tests {
 
     fn parsed(text: &str) -> Result<Vec<(&'static str, String, usize)>, String> {
         parse(Path::new("a.toml"), text)
-            .map(|entries| {
+            .map(|parsed| {
+                let entries = parsed.entries.into_iter();
                 entries
-                    .into_iter()
                     .map(|entry| (entry.setting.name, entry.text, entry.line))
                     .collect()
             })
@@ -229,6 +348,25 @@ mod tests {
             parsed("origins = 'https://a'").unwrap(),
             [("origins", "https://a".to_owned(), 1)]
         );
+    }
+
+    #[test]
+    fn entries_about_rooms_keep_their_order_and_their_lines() {
+        let text = "shards = 2\n[[rooms]]\nhistory_messages_max = 0\npattern = 'ticker.*'\n\n[limits]\nids_max = 3\n\n[[rooms]]\npattern = '*'\n";
+        let parsed = parse(Path::new("a.toml"), text).unwrap();
+        assert_eq!(parsed.entries.len(), 2);
+        let found: Vec<(&str, usize, usize)> = parsed
+            .rooms
+            .iter()
+            .map(|entry| {
+                let line = |key| entry.line(key);
+                let pattern = entry.settings.pattern.as_str();
+                (pattern, line("pattern"), line("history_messages_max"))
+            })
+            .collect();
+        assert_eq!(found, [("ticker.*", 4, 3), ("*", 10, 0)]);
+        assert_eq!(parsed.rooms[0].settings.history_messages_max, Some(0));
+        assert_eq!(parsed.rooms[1].settings.history_messages_max, None);
     }
 
     #[test]
@@ -273,6 +411,40 @@ mod tests {
             (
                 "\nshards = 1\nshards = 2",
                 &["a.toml:3:1:", "duplicate key"],
+            ),
+            ("rooms = 3", &["a.toml:1: rooms = 3", "a list of tables"]),
+            ("rooms = [3]", &["a.toml:1: rooms = [3]", "[[rooms]]"]),
+            (
+                "[[rooms]]\npattern = 'a'\n\n[[rooms]]\npublish = 'server'",
+                &["a.toml:4:", "which rooms", "pattern = "],
+            ),
+            (
+                "[[rooms]]\npattern = 'a'\nhistroy_bytes_max = 3",
+                &[
+                    "a.toml:3:",
+                    "`rooms.histroy_bytes_max`",
+                    "`history_bytes_max`",
+                ],
+            ),
+            (
+                "[[rooms]]\npattern = 'a'\nqqq = 3",
+                &["a.toml:3:", "`rooms.qqq`", "known are `pattern`"],
+            ),
+            (
+                "[[rooms]]\npattern = ''",
+                &["a.toml:2: rooms.pattern = ''", "a string with a name"],
+            ),
+            (
+                "[[rooms]]\npresence = 'none'\npattern = 'a'",
+                &["a.toml:2: rooms.presence = 'none'", "`count` or `off`"],
+            ),
+            (
+                "[[rooms]]\npattern = 'a'\nmessage_size_max = 0",
+                &["a.toml:3: rooms.message_size_max = 0", "from 1 to"],
+            ),
+            (
+                "[[rooms]]\npattern = 'a'\nslow_consumer = true",
+                &["a.toml:3: rooms.slow_consumer = true", "`conflate`"],
             ),
             ("shards = ", &["a.toml:1:"]),
             ("é = \"", &["a.toml:1:"]),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::rooms::{ROOMS_TABLE, room_keys};
 use super::{EffectiveConfig, Section, Setting, Source, settings};
 
 /// Columns of a comment in the TOML form.
@@ -31,16 +32,22 @@ impl EffectiveConfig {
     }
 
     fn text(&self) -> String {
-        let rows: Vec<(&str, String, Source)> = settings()
+        let mut rows: Vec<(String, String, Source)> = settings()
             .iter()
             .map(|setting| {
                 let mut value = setting.text(&self.config);
                 if value.is_empty() {
                     value.push_str("(empty)");
                 }
-                (setting.name, value, self.source(setting.name))
+                (setting.name.to_owned(), value, self.source(setting.name))
             })
             .collect();
+        for (entry, room) in self.config.rooms.iter().enumerate() {
+            rows.extend(room_keys().iter().filter_map(|key| {
+                let name = format!("{ROOMS_TABLE}[{entry}].{}", key.name);
+                Some((name, key.text(room)?, self.room_source(entry, key.name)))
+            }));
+        }
         let name_columns = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
         let value_columns = rows
             .iter()
@@ -79,7 +86,30 @@ impl EffectiveConfig {
                 ),
             }
         }
+        self.rooms_toml(&mut file);
         file
+    }
+
+    /// What the keys of `[[rooms]]` mean, and the entries.
+    fn rooms_toml(&self, file: &mut String) {
+        push_line(file, format_args!("\n# [[{ROOMS_TABLE}]]"));
+        for key in room_keys() {
+            let sentences = format!(
+                "{}: {} Permitted: {}. Default: {}.",
+                key.name, key.help, key.permitted, key.default
+            );
+            for line in lines_of(&sentences) {
+                push_line(file, format_args!("# {line}"));
+            }
+        }
+        for (entry, room) in self.config.rooms.iter().enumerate() {
+            push_line(file, format_args!("\n[[{ROOMS_TABLE}]]"));
+            for key in room_keys() {
+                let Some(text) = key.text(room) else { continue };
+                let (value, source) = (key.toml_value(&text), self.room_source(entry, key.name));
+                push_line(file, format_args!("{} = {value} # {source}", key.name));
+            }
+        }
     }
 }
 
@@ -95,6 +125,11 @@ fn comment(setting: &Setting) -> Vec<String> {
         "{} Permitted: {}. Default: {}.",
         setting.help, setting.permitted, setting.default
     );
+    lines_of(&sentences)
+}
+
+/// Sentences as lines of at most [`COMMENT_COLUMNS`].
+fn lines_of(sentences: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in sentences.split(' ') {
         match lines.last_mut() {
@@ -152,7 +187,31 @@ fn markdown() -> String {
             );
         }
     }
+    push_rooms(&mut page);
     page
+}
+
+/// The keys of `[[rooms]]` as a table for the documentation.
+fn push_rooms(page: &mut String) {
+    push_line(
+        page,
+        format_args!(
+            "\nThese keys stand below a line `[[{ROOMS_TABLE}]]` for each pattern of names, in the file alone. The first entry whose pattern fits a room counts.\n\n\
+             | Key | Default | Permitted | Meaning |\n|---|---|---|---|"
+        ),
+    );
+    for key in room_keys() {
+        push_line(
+            page,
+            format_args!(
+                "| `{}` | {} | {} | {} |",
+                key.name,
+                cell(key.default),
+                cell(&key.permitted),
+                cell(key.help)
+            ),
+        );
+    }
 }
 
 /// Text that cannot end its cell.

@@ -186,7 +186,7 @@ impl Setting {
 }
 
 /// A whole number; underscores may group its digits, as in TOML.
-fn parse_number(text: &str) -> Result<u64, NotPermitted> {
+pub(super) fn parse_number(text: &str) -> Result<u64, NotPermitted> {
     text.replace('_', "").parse().map_err(|_| NotPermitted)
 }
 
@@ -208,7 +208,7 @@ fn limit(field: &'static Field) -> Setting {
     }
 }
 
-fn number_between(least: u64, most: u64) -> String {
+pub(super) fn number_between(least: u64, most: u64) -> String {
     format!(
         "a whole number from {} to {}",
         grouped(least, '_'),
@@ -453,23 +453,14 @@ fn connection_settings() -> Vec<Setting> {
         },
         Text {
             name: "slow_consumer",
-            help: "What happens to a consumer whose outbox is full: `disconnect` closes it with 1013, `drop_oldest` drops whole messages and tells it which.",
+            help: "What happens to a consumer that is too slow: `disconnect` closes it with 1013 when its outbox is full; `drop_oldest` drops whole messages then and tells it \
+                   which; `conflate` has only the latest message of each room wait for it, and tells it which it missed. Rooms may differ (`[[rooms]]`).",
             placeholder: "POLICY",
             default: "disconnect",
-            permitted: "`disconnect` or `drop_oldest`",
-            read: |config| {
-                match config.slow_consumer {
-                    SlowConsumer::Disconnect => "disconnect",
-                    SlowConsumer::DropOldest => "drop_oldest",
-                }
-                .to_owned()
-            },
+            permitted: "`disconnect`, `drop_oldest` or `conflate`",
+            read: |config| config.slow_consumer.to_string(),
             write: |config, text| {
-                config.slow_consumer = match text {
-                    "disconnect" => SlowConsumer::Disconnect,
-                    "drop_oldest" => SlowConsumer::DropOldest,
-                    _ => return Err(NotPermitted),
-                };
+                config.slow_consumer = SlowConsumer::from_word(text).ok_or(NotPermitted)?;
                 Ok(())
             },
         }
@@ -689,6 +680,7 @@ mod tests {
             ("auth_jwks", "https:// id.example", None),
             ("auth_leeway_ms", "600001", None),
             ("slow_consumer", "drop_oldest", Some("drop_oldest")),
+            ("slow_consumer", "conflate", Some("conflate")),
             ("slow_consumer", "wait", None),
             ("smt", "on", Some("on")),
             ("smt", "1", None),

@@ -88,7 +88,20 @@ fn disconnect_closes_the_slow_one_and_the_others_lose_nothing() {
 
 #[test]
 fn drop_oldest_accounts_for_every_message_it_drops() {
-    let server = start("drop_oldest");
+    account("drop_oldest");
+}
+
+#[test]
+fn conflate_accounts_for_what_it_leaves_out_and_ends_with_the_latest() {
+    let last = account("conflate");
+    assert_eq!(last["type"], "message");
+    check(&last, MESSAGES);
+}
+
+/// Floods a member that does not read until the flood is over, under a policy that leaves messages out, and has all of them accounted for. Answers
+/// the last that is heard of the flood.
+fn account(policy: &str) -> Value {
+    let server = start(policy);
     let mut slow = Client::connect(&server, "slow");
     slow.join("hall");
     let mut publisher = Client::connect(&server, "publisher");
@@ -99,6 +112,7 @@ fn drop_oldest_accounts_for_every_message_it_drops() {
 
     let mut next = 1;
     let mut dropped = 0;
+    let mut last = Value::Null;
     while next <= MESSAGES {
         let object = slow.expect_where("a message or a gap", |object| {
             object["type"] == "message" || object["type"] == "gap"
@@ -114,6 +128,7 @@ fn drop_oldest_accounts_for_every_message_it_drops() {
             dropped += to - from + 1;
             next = to + 1;
         }
+        last = object;
     }
     assert!(dropped > 0, "the flood was too small to be a test");
 
@@ -125,4 +140,5 @@ fn drop_oldest_accounts_for_every_message_it_drops() {
         (MESSAGES + 1, &json!("after"))
     );
     assert!(slow.take_unclaimed("gap").is_empty());
+    last
 }

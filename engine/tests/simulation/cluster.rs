@@ -11,6 +11,7 @@ use shardcast_shard::limits::Limits;
 use shardcast_shard::mailbox::Mesh;
 use shardcast_shard::outbox::SlowConsumer;
 use shardcast_shard::post::ShardMesh;
+use shardcast_shard::room_settings::{self, RoomSettings};
 use shardcast_shard::shard::{Progress, Shard, ShardCounts, ShardOptions};
 use shardcast_shard::sim::{Faults, Random, SimDriver, SimNetwork, SimSetup};
 use shardcast_shard::stats::ShardStats;
@@ -33,6 +34,7 @@ pub(crate) struct ClusterOptions {
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) rooms: Vec<RoomSettings>,
     pub(crate) compression: Compression,
     pub(crate) faults: Faults,
     pub(crate) setup: SimSetup,
@@ -58,6 +60,7 @@ impl ClusterOptions {
             shards: 4,
             limits,
             slow_consumer: SlowConsumer::Disconnect,
+            rooms: Vec::new(),
             compression: match seed % 3 {
                 0 => Compression::Dedicated,
                 _ => Compression::Shared,
@@ -120,6 +123,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(options: ClusterOptions) -> Self {
         options.limits.check().expect("the limits fit together");
+        room_settings::check(&options.rooms, &options.limits).expect("so do the rooms");
         let limits = Arc::new(options.limits.clone());
         let network = SimNetwork::new(options.seed, options.faults.clone());
         let node = || Node {
@@ -176,6 +180,7 @@ impl Cluster {
             shards: self.options.shards,
             limits: Arc::clone(&self.limits),
             slow_consumer: self.options.slow_consumer,
+            rooms: self.options.rooms.clone().into(),
             compression: self.options.compression,
             tls: None,
             table_size: self.options.setup.slots,

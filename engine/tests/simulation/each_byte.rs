@@ -53,7 +53,7 @@ fn break_after(run: Run, toward: Toward, bytes: usize, met: &mut Met) -> bool {
     });
     world.assert_caught_up();
     world.books.assert_ids_recognised(|_| true);
-    world.books.assert_without_holes();
+    world.books.assert_without_holes(|_| true);
     let victim = &world.members[1];
     if victim.connections == 1
         && let Some(socket) = &victim.socket

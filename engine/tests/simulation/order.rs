@@ -177,7 +177,7 @@ fn order(run: Run) -> Met {
     world.assert_presence_known();
     exchange_directs(&mut world);
     world.books.assert_complete(|_| true, |_| true);
-    world.books.assert_without_holes();
+    world.books.assert_without_holes(|_| true);
     world.assert_presence();
     world.pass(4 * world.cluster.limits.heartbeat_ms * 1000);
     let mut met = Met::default();

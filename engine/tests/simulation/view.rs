@@ -15,6 +15,10 @@ pub(crate) struct Rules {
     pub(crate) resets: bool,
     /// Messages may be dropped, where a gap tells so.
     pub(crate) gaps: bool,
+    /// But not in this room.
+    pub(crate) kept: Option<&'static str>,
+    /// The room in which a message may give way to the next, which is then the first that is heard behind what was said in between.
+    pub(crate) conflating: Option<&'static str>,
     /// Joins may recover nothing though little was missed: time has passed, or too much of other rooms waits.
     pub(crate) losses: bool,
 }
@@ -49,6 +53,8 @@ pub(crate) struct View {
     pub(crate) expulsions: u64,
     pub(crate) heard: u64,
     pub(crate) dropped: u64,
+    /// The last thing heard is that something is missing.
+    pub(crate) ends_with_gap: bool,
     /// Gaps that were the first thing said behind a join.
     pub(crate) gaps_at_join: u64,
     /// Nothing was said since it joined.
@@ -73,7 +79,7 @@ impl View {
                 self.joined(heard.position().unwrap_or_default(), *recovered, rules)?;
                 // An answer from before the join does not name the member itself, who is not told of its own coming.
                 (self.standing, self.present) = (Standing::In, None);
-                self.just_joined = true;
+                (self.just_joined, self.ends_with_gap) = (true, false);
             }
             Heard::Left { reason, .. } => {
                 ensure(
@@ -96,11 +102,13 @@ impl View {
             }
             Heard::Message { seq, .. } => {
                 self.advance(*seq, *seq)?;
-                self.just_joined = false;
+                (self.just_joined, self.ends_with_gap) = (false, false);
                 self.heard += 1;
             }
-            Heard::Gap { from, to, .. } => {
-                ensure(rules.gaps, "nothing may be dropped")?;
+            Heard::Gap { room, from, to } => {
+                let may_be_dropped = rules.gaps && rules.kept != Some(room);
+                ensure(may_be_dropped, "nothing may be dropped")?;
+                self.ends_with_gap = true;
                 self.advance(*from, *to)?;
                 self.gaps_at_join += u64::from(std::mem::take(&mut self.just_joined));
                 self.dropped += to - from + 1;

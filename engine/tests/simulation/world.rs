@@ -44,6 +44,8 @@ impl World {
                 history_messages,
                 resets: false,
                 gaps: false,
+                kept: None,
+                conflating: None,
                 losses: false,
             },
             verbose: run.verbose,

@@ -105,6 +105,7 @@ impl Arena {
             shards: self.options.shards,
             limits: Arc::clone(&self.limits),
             slow_consumer: self.options.slow_consumer,
+            rooms: Arc::default(),
             compression: Compression::default(),
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,

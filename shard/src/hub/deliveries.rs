@@ -48,7 +48,11 @@ impl Local {
                 }),
                 None => self.stale += 1,
             },
-            Delivery::InboxOpened { user, attempt } => self.inbox_opened(&user, attempt, effects),
+            Delivery::InboxOpened {
+                user,
+                attempt,
+                admitted,
+            } => self.inbox_opened(user, attempt, admitted, effects),
             Delivery::JoinRefused { room, token, code } => self.refused(room, token, code, effects),
             Delivery::Reset {
                 room,
@@ -247,13 +251,7 @@ impl Local {
             }
             self.register_again(slice, effects);
         }
-        for user in self.members.users() {
-            if self.choice.inbox(user) != home {
-                continue;
-            }
-            let (user, attempt) = (user.clone(), self.opening_attempt(user));
-            request(effects, home, Request::InboxOpen { user, attempt });
-        }
+        self.open_inboxes_again(home, effects);
     }
 
     /// Tells the home who is in a slice, and asks anew for whoever waits to be let in. Answers to earlier

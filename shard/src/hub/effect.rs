@@ -19,8 +19,14 @@ pub enum Effect {
         mail: Mail,
     },
     /// The connection's inbox is open: whatever is said to its user from here on reaches it. Comes once for each
-    /// [`Hub::member_open`](super::Hub::member_open), unless the connection closes first.
+    /// [`Hub::member_open`](super::Hub::member_open), unless the connection closes first or is refused.
     Opened {
+        /// Which.
+        key: ConnectionKey,
+    },
+    /// The connection's user has as many as `user_connections_max` without it: it is to be closed. The rooms have forgotten it. Comes in place of
+    /// [`Effect::Opened`].
+    Refused {
         /// Which.
         key: ConnectionKey,
     },

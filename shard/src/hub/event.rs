@@ -55,8 +55,10 @@ pub enum ErrorCode {
     Unavailable,
     /// The token is not one that counts here.
     Unauthorized,
-    /// The connection's grant does not permit it, or the token is a good one, but another user's.
+    /// The connection's grant or the room does not permit it, or the token is a good one, but another user's.
     Forbidden,
+    /// The content is larger than the room permits.
+    TooLarge,
 }
 
 impl ErrorCode {
@@ -71,6 +73,7 @@ impl ErrorCode {
             Self::Unavailable => "unavailable",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -86,7 +89,7 @@ pub enum Event {
         room: Name,
         /// Where the room stands: messages after this place are delivered.
         position: Position,
-        /// Users present, the joiner included; `None` where the joiner may not know.
+        /// Users present, the joiner included; `None` where the joiner may not know, or presence is off.
         members: Option<u64>,
         /// Whether everything after the position that the joiner gave follows. False where none was given.
         recovered: bool,
@@ -133,7 +136,7 @@ pub enum Event {
         room: Name,
         /// Users present.
         count: u64,
-        /// Their names in no particular order, at most `presence_list_max`.
+        /// Their names in no particular order, at most `presence_list_max`; none where only counts are told.
         users: Vec<Name>,
     },
     /// The answer to a history request.

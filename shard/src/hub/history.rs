@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::event::Message;
 use crate::limits::Limits;
+use crate::room_settings::RoomKind;
 
 /// Bounds of one history and of all histories of the shard.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +17,11 @@ pub(super) struct HistoryBounds {
 }
 
 impl HistoryBounds {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(kind: &RoomKind, limits: &Limits) -> Self {
         Self {
-            messages_max: usize::try_from(limits.history_messages_max).unwrap_or(usize::MAX),
-            bytes_max: limits.history_bytes_max,
-            age_ms_max: limits.history_age_ms_max,
+            messages_max: usize::try_from(kind.history_messages_max).unwrap_or(usize::MAX),
+            bytes_max: kind.history_bytes_max,
+            age_ms_max: kind.history_age_ms_max,
             shard_bytes_max: limits.history_shard_bytes_max,
         }
     }
@@ -238,10 +239,12 @@ mod tests {
 
     #[test]
     fn reaches_back_as_far_as_it_is_whole() {
-        let bounds = HistoryBounds::new(&Limits {
-            history_messages_max: 3,
-            ..Limits::default()
-        });
+        let bounds = HistoryBounds {
+            messages_max: 3,
+            bytes_max: 1 << 30,
+            age_ms_max: 1000,
+            shard_bytes_max: 1 << 30,
+        };
         let (mut history, mut bytes) = (History::default(), 0);
         assert!(history.reaches(0, 0), "nothing was ever published");
         assert!(!history.reaches(0, 7), "all of it is gone");

@@ -7,6 +7,7 @@ use super::interest::Interest;
 use super::order::{Order, Shelf};
 use super::presence::{Departure, Presence};
 use crate::driver::{Clock, ShardId};
+use crate::room_settings::KindId;
 
 /// A room, at the shard that orders it.
 #[derive(Debug)]
@@ -28,9 +29,9 @@ pub(super) enum Change {
 }
 
 impl Home {
-    pub(super) fn new(shelf: &mut Shelf, clock: Clock) -> Self {
+    pub(super) fn new(kind: KindId, shelf: &mut Shelf, clock: Clock) -> Self {
         Self {
-            order: Order::new(shelf, clock),
+            order: Order::new(kind, shelf, clock),
             interest: Interest::default(),
             presence: Presence::default(),
             count_queued: false,
@@ -108,12 +109,15 @@ pub(super) struct UnknownMember;
 mod tests {
     use super::*;
     use crate::limits::Limits;
+    use crate::outbox::SlowConsumer;
+    use crate::room_settings::RoomKinds;
 
     #[test]
     fn users_come_and_go_once_however_many_connections_they_have() {
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
-        let mut shelf = Shelf::new(&Limits::default(), hasher.clone());
-        let mut home = Home::new(&mut shelf, Clock::default());
+        let kinds = RoomKinds::new(&Limits::default(), SlowConsumer::default(), &[]);
+        let mut shelf = Shelf::new(&Limits::default(), &kinds, hasher.clone());
+        let mut home = Home::new(KindId::default(), &mut shelf, Clock::default());
         let ada = Name::from("ada");
 
         let came = Some(Change::Came(ada.clone()));
@@ -124,7 +128,7 @@ mod tests {
         assert_eq!(home.users(), 1);
         assert_eq!(home.depart(&ada, 2, &hasher), Ok(None));
         assert_eq!(home.depart(&ada, 2, &hasher), Err(UnknownMember));
-        assert_eq!(home.interest.only(), Some(1));
+        assert_eq!(home.interest.only(), Some((1, 2)));
         assert_eq!(home.replace(1, std::slice::from_ref(&ada), &hasher), []);
         assert_eq!(
             home.depart(&ada, 1, &hasher),

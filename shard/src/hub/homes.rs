@@ -7,14 +7,16 @@ use super::Name;
 use super::due::{DUE_PER_CALL_MAX, DueQueue};
 use super::effect::{Call, Effects};
 use super::event::{ErrorCode, Event, Position, Target};
+use super::history::HistoryBounds;
 use super::home::{Change, Home};
-use super::inbox::Inboxes;
+use super::inbox::{Asked, Inboxes};
 use super::interest::Interest;
 use super::mail::{Delivery, JoinToken, Request};
 use super::order::{Ordered, Publish, Shelf};
 use super::table::NameTable;
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
+use crate::room_settings::{PresenceMode, RoomKinds};
 
 /// Everything that one shard is home to.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(super) struct Homes {
     /// Orders that remember something, and so will have something to forget.
     sweeps: DueQueue<Sweep>,
     rooms_max: usize,
-    presence_individual_max: u64,
+    kinds: Arc<RoomKinds>,
     presence_list_max: usize,
     /// Requests that made no sense, as a restart makes them: leaves by members never seen.
     pub(super) ignored: u64,
@@ -56,18 +58,19 @@ fn sweep_ms(lifetime_ms: u64) -> u64 {
 }
 
 impl Homes {
-    pub(super) fn new(limits: &Limits, hasher: RandomState) -> Self {
-        let shelf = Shelf::new(limits, hasher.clone());
-        let lifetime_ms = shelf.history.lifetime_ms().max(shelf.ids.lifetime_ms());
+    pub(super) fn new(limits: &Limits, kinds: Arc<RoomKinds>, hasher: RandomState) -> Self {
+        let shelf = Shelf::new(limits, &kinds, hasher.clone());
+        let lifetimes_ms = shelf.histories.iter().map(HistoryBounds::lifetime_ms);
+        let lifetime_ms = lifetimes_ms.fold(shelf.ids.lifetime_ms(), u64::max);
         let rooms_max = usize::try_from(limits.rooms_max).unwrap_or(usize::MAX);
         Self {
             rooms: NameTable::new(hasher.clone()),
-            inboxes: Inboxes::new(rooms_max, hasher),
+            inboxes: Inboxes::new(rooms_max, limits.user_connections_max, hasher),
             shelf,
             counts: DueQueue::new(limits.presence_count_ms),
             sweeps: DueQueue::new(sweep_ms(lifetime_ms)),
             rooms_max,
-            presence_individual_max: limits.presence_individual_max,
+            kinds,
             presence_list_max: usize::try_from(limits.presence_list_max).unwrap_or(usize::MAX),
             ignored: 0,
         }
@@ -87,6 +90,12 @@ impl Homes {
     pub(super) fn position(&self, room: &str) -> Option<Position> {
         let home = self.rooms.get(self.rooms.find(room)?)?;
         Some(home.order.position())
+    }
+
+    /// Connections of a user, as far as this home was told.
+    #[cfg(test)]
+    pub(super) fn connections(&self, user: &str) -> u64 {
+        self.inboxes.connections(user)
     }
 
     pub(super) fn inboxes(&self) -> usize {
@@ -111,13 +120,27 @@ impl Homes {
             } => self.join(room, token, &user, since, call),
             Request::Leave { room, user } => self.leave(&room, &user, call),
             Request::Rejoin { room, users } => self.rejoin(room, &users, call),
-            Request::InboxOpen { user, attempt } => {
-                self.inboxes
-                    .open(user.clone(), call.from, &mut self.shelf, call.clock);
-                call.deliver(call.from, Delivery::InboxOpened { user, attempt });
+            Request::InboxOpen {
+                user,
+                attempt,
+                open,
+                waiting,
+            } => {
+                let asked = Asked {
+                    shard: call.from,
+                    open,
+                    waiting,
+                };
+                let admitted = self.inboxes.open(&user, asked, &mut self.shelf, call.clock);
+                let opened = Delivery::InboxOpened {
+                    user,
+                    attempt,
+                    admitted,
+                };
+                call.deliver(call.from, opened);
             }
-            Request::InboxClose { user } => {
-                if !self.inboxes.close(&user, call.from) {
+            Request::InboxClose { user, left } => {
+                if !self.inboxes.close(&user, call.from, left) {
                     self.ignored += 1;
                 }
             }
@@ -177,7 +200,10 @@ impl Homes {
             room,
             token,
             position: home.order.position(),
-            members: home.users(),
+            members: match self.kinds.get(home.order.kind).presence {
+                PresenceMode::Individual | PresenceMode::Count => home.users(),
+                PresenceMode::Off => 0,
+            },
             recovered: missed.is_some(),
             missed: missed.unwrap_or_default(),
         };
@@ -295,8 +321,22 @@ impl Homes {
 
     fn presence(&self, room: Name, asker: ConnectionKey, call: &mut Call<'_>) {
         let home = self.rooms.find(&room).and_then(|id| self.rooms.get(id));
+        let kind = home.map_or_else(|| self.kinds.of_room(&room), |home| home.order.kind);
+        let names_max = match self.kinds.get(kind).presence {
+            PresenceMode::Individual => self.presence_list_max,
+            PresenceMode::Count => 0,
+            PresenceMode::Off => {
+                let refused = Event::Error {
+                    code: ErrorCode::Forbidden,
+                    message: "presence is off in this room".into(),
+                    id: None,
+                    room: Some(room),
+                };
+                return call.reply(asker, refused);
+            }
+        };
         let (count, users) = home.map_or((0, Vec::new()), |home| {
-            let names = home.names(self.presence_list_max, &self.shelf.hasher);
+            let names = home.names(names_max, &self.shelf.hasher);
             (home.users(), names)
         });
         call.reply(asker, Event::Presence { room, count, users });
@@ -355,13 +395,17 @@ impl Homes {
     /// `users` is the larger of the counts before and after: who was announced when coming is announced
     /// when going.
     fn announce(&mut self, id: u32, users: u64, changes: Vec<Change>, call: &mut Call<'_>) {
-        if users > self.presence_individual_max {
-            self.queue_count(id, call.now_ms());
-            return;
-        }
         let (Some(home), Some(room)) = (self.rooms.get(id), self.rooms.name(id)) else {
             return;
         };
+        let kind = self.kinds.get(home.order.kind);
+        match kind.presence {
+            PresenceMode::Individual if users <= kind.presence_individual_max => {}
+            PresenceMode::Individual | PresenceMode::Count => {
+                return self.queue_count(id, call.now_ms());
+            }
+            PresenceMode::Off => return,
+        }
         for change in changes {
             let event = match change {
                 Change::Came(user) => Event::UserJoined {
@@ -397,7 +441,8 @@ impl Homes {
         if self.rooms.len() >= most {
             return None;
         }
-        let home = Box::new(Home::new(&mut self.shelf, clock));
+        let kind = self.kinds.of_room(room);
+        let home = Box::new(Home::new(kind, &mut self.shelf, clock));
         Some(self.rooms.insert(room.clone(), home))
     }
 

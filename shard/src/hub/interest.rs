@@ -49,12 +49,23 @@ impl Interest {
         }
     }
 
-    /// The one shard, where it is exactly one.
-    pub(super) fn only(&self) -> Option<ShardId> {
+    /// The one shard with its members, where it is exactly one.
+    pub(super) fn only(&self) -> Option<(ShardId, u32)> {
         match self.shards[..] {
-            [(shard, _)] => Some(shard),
+            [only] => Some(only),
             _ => None,
         }
+    }
+
+    /// Members on all shards but one.
+    pub(super) fn elsewhere(&self, shard: ShardId) -> u64 {
+        let others = self.shards.iter().filter(|(other, _)| *other != shard);
+        others.map(|(_, members)| u64::from(*members)).sum()
+    }
+
+    /// Whether the shard has any.
+    pub(super) fn has(&self, shard: ShardId) -> bool {
+        self.place(shard).is_some()
     }
 
     fn place(&self, shard: ShardId) -> Option<usize> {
@@ -77,7 +88,10 @@ mod tests {
         assert_eq!(interest.only(), None);
         assert!(interest.remove(3));
         assert!(!interest.remove(3), "it has none left");
-        assert_eq!(interest.only(), Some(1));
+        assert_eq!(interest.only(), Some((1, 1)));
+        interest.set(5, 7);
+        assert_eq!((interest.elsewhere(1), interest.elsewhere(5)), (7, 1));
+        interest.set(5, 0);
         interest.set(1, 0);
         interest.set(2, 0);
         assert!(interest.is_empty());

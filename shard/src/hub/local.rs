@@ -1,6 +1,7 @@
-//! The members' side of a shard: what its connections ask for.
+//! The members' side of a shard: what its connections ask for. That they come and go is in `opening`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -8,12 +9,14 @@ use bytes::Bytes;
 use super::effect::{Effect, Effects, request};
 use super::event::{ErrorCode, Event, Position, Target};
 use super::mail::{JoinToken, Request};
-use super::member::{Members, Membership, Place};
+use super::member::{Closed, Members, Membership, Place};
+use super::opening::Opening;
 use super::slice::{Pending, Slice};
 use super::table::NameTable;
 use super::{HomeChoice, Name};
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
+use crate::room_settings::{Publishers, RoomKinds};
 
 /// The members of a shard and their slices.
 ///
@@ -24,7 +27,7 @@ pub(super) struct Local {
     pub(super) members: Members,
     pub(super) slices: NameTable<Slice>,
     /// Users whose inbox is not open yet, with the connections that wait for it.
-    opening: HashMap<Name, Opening, RandomState>,
+    pub(super) opening: HashMap<Name, Opening, RandomState>,
     pub(super) choice: HomeChoice,
     /// Tells this start of the shard from others.
     pub(super) incarnation: u64,
@@ -33,17 +36,13 @@ pub(super) struct Local {
     /// Number of the last join.
     pub(super) attempt_last: u32,
     rooms_per_connection_max: usize,
+    /// Whether homes are asked about each connection of a user.
+    pub(super) counts_connections: bool,
+    pub(super) kinds: Arc<RoomKinds>,
     /// Answers that nobody waits for any more.
     pub(super) stale: u64,
     /// Deliveries for rooms that have no slice here, or that do not fit to what was told before.
     pub(super) ignored: u64,
-}
-
-/// The first connections of a user on this shard, while the inbox's home has not answered.
-#[derive(Debug)]
-struct Opening {
-    attempt: u32,
-    keys: Vec<ConnectionKey>,
 }
 
 impl Local {
@@ -51,6 +50,7 @@ impl Local {
         shard: ShardId,
         choice: HomeChoice,
         limits: &Limits,
+        kinds: Arc<RoomKinds>,
         hasher: RandomState,
     ) -> Self {
         let mut welcomed = vec![false; usize::from(choice.shards())];
@@ -69,6 +69,8 @@ impl Local {
             attempt_last: 0,
             rooms_per_connection_max: usize::try_from(limits.rooms_per_connection_max)
                 .unwrap_or(usize::MAX),
+            counts_connections: limits.user_connections_max > 0,
+            kinds,
             stale: 0,
             ignored: 0,
         }
@@ -87,66 +89,20 @@ impl Local {
         request(effects, shard, Request::Hello { incarnation });
     }
 
-    pub(super) fn open(&mut self, key: ConnectionKey, user: Name, effects: &mut Effects) {
-        if let Some(forgotten) = self.members.key(key.slot) {
-            // The caller opens a slot once it is free; a member left in it would never be closed.
-            self.close(forgotten, effects);
-        }
-        if self.members.open(key, user.clone()) {
-            let attempt = attempt_next(&mut self.attempt_last);
-            let keys = vec![key];
-            self.opening.insert(user.clone(), Opening { attempt, keys });
-            let home = self.choice.inbox(&user);
-            request(effects, home, Request::InboxOpen { user, attempt });
-        } else if let Some(opening) = self.opening.get_mut(&user) {
-            opening.keys.push(key);
-        } else {
-            effects.push(Effect::Opened { key });
-        }
-    }
-
-    /// The home of the user's inbox knows of this shard.
-    pub(super) fn inbox_opened(&mut self, user: &Name, attempt: u32, effects: &mut Effects) {
-        if self
-            .opening
-            .get(user)
-            .is_none_or(|opening| opening.attempt != attempt)
-        {
-            // The connections that asked are gone, or were told before their home started again.
-            return;
-        }
-        let opened = self.opening.remove(user).map(|opening| opening.keys);
-        effects.extend(
-            opened
-                .into_iter()
-                .flatten()
-                .map(|key| Effect::Opened { key }),
-        );
-    }
-
-    /// The number that the inbox of a user is registered with, again after the first time.
-    pub(super) fn opening_attempt(&self, user: &Name) -> u32 {
-        self.opening.get(user).map_or(0, |opening| opening.attempt)
-    }
-
     pub(super) fn close(&mut self, key: ConnectionKey, effects: &mut Effects) {
-        let Some(closed) = self.members.close(key) else {
-            return;
-        };
-        if closed.last {
-            self.opening.remove(&closed.user);
-        } else if let Some(opening) = self.opening.get_mut(&closed.user) {
-            opening.keys.retain(|opening| *opening != key);
+        if let Some(closed) = self.forget(key, effects) {
+            self.close_inbox(key, closed.user, closed.last, effects);
         }
-        for membership in closed.memberships {
+    }
+
+    /// Takes a connection out of the rooms and out of its user's connections.
+    pub(super) fn forget(&mut self, key: ConnectionKey, effects: &mut Effects) -> Option<Closed> {
+        let mut closed = self.members.close(key)?;
+        for membership in std::mem::take(&mut closed.memberships) {
             self.take_out(membership.slice, membership.place);
             self.say_left(membership.slice, &closed.user, effects);
         }
-        if closed.last {
-            let user = closed.user;
-            let home = self.choice.inbox(&user);
-            request(effects, home, Request::InboxClose { user });
-        }
+        Some(closed)
     }
 
     /// Asks the room's home to let the connection in. A connection that is in, or waits, asks anew: it is
@@ -166,8 +122,9 @@ impl Local {
         }
         let slice = slice.unwrap_or_else(|| {
             let home = self.choice.room(&room);
+            let kind = self.kinds.of_room(&room);
             self.slices
-                .insert(room.clone(), Slice::new(home, self.attempt_last))
+                .insert(room.clone(), Slice::new(home, kind, self.attempt_last))
         });
         if let Some(place) = place {
             self.take_out(slice, place);
@@ -258,7 +215,8 @@ impl Local {
     ) -> Result<(), ErrorCode> {
         let user = self.members.user(key).ok_or(ErrorCode::BadRequest)?.clone();
         if let Target::Room(room) = &target {
-            self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
+            let (slice, _) = self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
+            self.check_publish(slice, content.len())?;
         }
         let home = self.choice.target(&target);
         let publish = Request::Publish {
@@ -269,6 +227,19 @@ impl Local {
             sender: Some(key),
         };
         request(effects, home, publish);
+        Ok(())
+    }
+
+    /// Whether the settings of a room permit that a member publishes so many bytes.
+    fn check_publish(&self, slice: u32, bytes: usize) -> Result<(), ErrorCode> {
+        let kind = self.slices.get(slice).map(|slice| slice.kind);
+        let kind = self.kinds.get(kind.unwrap_or_default());
+        if kind.publish == Publishers::Server {
+            return Err(ErrorCode::Forbidden);
+        }
+        if bytes as u64 > kind.message_size_max {
+            return Err(ErrorCode::TooLarge);
+        }
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Mail has two classes, and each class has mailboxes of its own. A [`Request`] goes to a home and may
 //! cause deliveries. A [`Delivery`] goes to a slice and causes no mail. So deliveries can always be drained,
-//! and full mailboxes cannot hold each other up in a circle. Two deliveries are exceptions, both rare:
-//! a [`Delivery::Hello`] makes the slices register with the home that has started again, and a
-//! [`Delivery::JoinRefused`] that comes after the member has left makes its slice register once more.
+//! and full mailboxes cannot hold each other up in a circle. Three deliveries are exceptions, all rare:
+//! a [`Delivery::Hello`] makes the slices register with the home that has started again, a
+//! [`Delivery::JoinRefused`] that comes after the member has left makes its slice register once more, and a [`Delivery::InboxOpened`] where a user's
+//! connections are bounded may be followed by one request more about those that came or went meanwhile.
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -67,17 +68,24 @@ pub enum Request {
         /// join is not answered yet: their joins follow.
         users: Vec<Name>,
     },
-    /// The first connection of a user opened on the sending shard; answered by [`Delivery::InboxOpened`].
+    /// Connections of a user wait on the sending shard: the first ones or, where `user_connections_max` bounds them, any. Answered by
+    /// [`Delivery::InboxOpened`].
     InboxOpen {
         /// Whose inbox.
         user: Name,
         /// Comes back with the answer.
         attempt: u32,
+        /// Connections of the user that the shard has let in. Replaces whatever the home knew of it.
+        open: u32,
+        /// Connections that wait to be let in.
+        waiting: u32,
     },
-    /// The last connection of a user on the sending shard has closed.
+    /// Connections of a user on the sending shard have closed: the last one or, where `user_connections_max` bounds them, any.
     InboxClose {
         /// Whose inbox.
         user: Name,
+        /// Connections of the user that are left.
+        left: u32,
     },
     /// A message to be ordered and delivered.
     Publish {
@@ -146,12 +154,14 @@ pub enum Delivery {
         /// Why.
         code: super::event::ErrorCode,
     },
-    /// From here on, direct messages to the user are delivered.
+    /// From here on, direct messages to the user are delivered, if any of its connections is let in.
     InboxOpened {
         /// Whose inbox.
         user: Name,
         /// From the request.
         attempt: u32,
+        /// How many of those that wait are let in.
+        admitted: u32,
     },
     /// The answer to a rejoin: where the room stands, mostly in a new epoch.
     Reset {

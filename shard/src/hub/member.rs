@@ -143,6 +143,12 @@ impl Members {
             .filter_map(|slot| self.key(slot))
     }
 
+    /// How many connections a user has.
+    pub(super) fn connections_count(&self, user: &str) -> usize {
+        self.users
+            .count(user, |slot| user_of(&self.entries, slot), &self.hasher)
+    }
+
     /// Every user, once.
     pub(super) fn users(&self) -> impl Iterator<Item = &Name> {
         self.users.users(|slot| user_of(&self.entries, slot))
@@ -301,6 +307,7 @@ mod tests {
                     let mut slots: Vec<Slot> = members.connections(&user).map(|key| key.slot).collect();
                     slots.sort_unstable();
                     let expected: Vec<Slot> = truth.iter().filter(|(_, other)| **other == user).map(|(slot, _)| *slot).collect();
+                    prop_assert_eq!(members.connections_count(&user), expected.len());
                     prop_assert_eq!(slots, expected);
                 }
             }

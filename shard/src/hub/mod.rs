@@ -31,6 +31,7 @@ mod interest;
 mod local;
 pub mod mail;
 mod member;
+mod opening;
 mod order;
 mod presence;
 mod slab;
@@ -46,9 +47,12 @@ pub use mail::Mail;
 
 use ahash::RandomState;
 use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
+use crate::outbox::SlowConsumer;
+use crate::room_settings::RoomKinds;
 use effect::{Call, request};
 use event::ErrorCode;
 use homes::Homes;
@@ -90,17 +94,30 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub of shard number `shard` out of `shards`. All hubs of a process are given the same `seed`, which keys the
+    /// The hub of shard number `shard` out of `shards`, whose rooms are all alike. All hubs of a process are given the same `seed`, which keys the
     /// choice of homes; it should be hard to guess, or strangers can crowd one shard with their rooms.
     #[must_use]
     pub fn new(shard: ShardId, shards: u16, limits: &Limits, seed: u64) -> Self {
+        let kinds = RoomKinds::new(limits, SlowConsumer::default(), &[]);
+        Self::with_kinds(shard, shards, limits, Arc::new(kinds), seed)
+    }
+
+    /// The same where rooms differ. All hubs of a process are given the same kinds.
+    #[must_use]
+    pub fn with_kinds(
+        shard: ShardId,
+        shards: u16,
+        limits: &Limits,
+        kinds: Arc<RoomKinds>,
+        seed: u64,
+    ) -> Self {
         let choice = HomeChoice::new(shards, seed);
         // Other keys than the choice's: all names of a shard agree in what the choice looks at.
         let hasher = RandomState::with_seeds(seed, 0x7461_626c_6573, u64::from(shard), 2);
         Self {
             shard,
-            local: Local::new(shard, choice, limits, hasher.clone()),
-            homes: Homes::new(limits, hasher),
+            local: Local::new(shard, choice, limits, Arc::clone(&kinds), hasher.clone()),
+            homes: Homes::new(limits, kinds, hasher),
         }
     }
 
@@ -124,7 +141,8 @@ impl Hub {
     }
 
     /// A connection has opened. Until it closes, `key` names it. [`Effect::Opened`] follows, at once or when the home of
-    /// the user's inbox has answered: before it, nobody should know that the connection is there.
+    /// the user's inbox has answered: before it, nobody should know that the connection is there. [`Effect::Refused`] follows in its place where
+    /// `user_connections_max` is reached.
     pub fn member_open(&mut self, key: ConnectionKey, user: Name, effects: &mut Effects) {
         self.local.open(key, user, effects);
     }
@@ -186,6 +204,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`ErrorCode::NotJoined`]: the connection has neither joined the room nor asked for it.
+    /// [`ErrorCode::Forbidden`], [`ErrorCode::TooLarge`]: the room's settings do not permit it.
     /// [`ErrorCode::BadRequest`]: the key is stale.
     pub fn publish(
         &mut self,
@@ -217,7 +236,7 @@ impl Hub {
         request(effects, home, publish);
     }
 
-    /// Asks who is in a room; [`Event::Presence`] follows.
+    /// Asks who is in a room; [`Event::Presence`] follows, or an [`Event::Error`] where presence is off.
     pub fn presence(&mut self, key: ConnectionKey, room: Name, effects: &mut Effects) {
         let home = self.local.choice.room(&room);
         request(effects, home, Request::Presence { room, asker: key });
@@ -278,6 +297,27 @@ impl Hub {
         slots
             .iter()
             .filter_map(|slot| self.local.members.key(*slot))
+    }
+
+    /// What happens to members of a slice who are too slow.
+    pub(crate) fn slice_policy(&self, slice: SliceId) -> SlowConsumer {
+        let slice = self.local.slices.get(slice.0);
+        let kind = slice.map(|slice| slice.kind).unwrap_or_default();
+        self.local.kinds.get(kind).slow_consumer
+    }
+
+    /// What happens to members of a room who are too slow.
+    pub(crate) fn room_policy(&self, room: &str) -> SlowConsumer {
+        let Local { slices, kinds, .. } = &self.local;
+        let slice = slices.find(room).and_then(|slice| slices.get(slice));
+        let kind = slice.map_or_else(|| kinds.of_room(room), |slice| slice.kind);
+        kinds.get(kind).slow_consumer
+    }
+
+    /// Bytes of content that a member may publish in a room.
+    pub(crate) fn message_size_max(&self, room: &str) -> u64 {
+        let kinds = &self.local.kinds;
+        kinds.get(kinds.of_room(room)).message_size_max
     }
 
     /// The connections of a user on this shard.

@@ -10,11 +10,13 @@ use super::history::{History, HistoryBounds};
 use super::ids::{IdBounds, IdWindow};
 use crate::driver::Clock;
 use crate::limits::Limits;
+use crate::room_settings::{KindId, RoomKinds};
 
 /// What all orders of a shard share: bounds, the keyed hash, and what they hold together.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    pub(super) history: HistoryBounds,
+    /// By kind of room.
+    pub(super) histories: Vec<HistoryBounds>,
     pub(super) ids: IdBounds,
     pub(super) hasher: RandomState,
     /// Bytes of all histories.
@@ -25,9 +27,10 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub(super) fn new(limits: &Limits, hasher: RandomState) -> Self {
+    pub(super) fn new(limits: &Limits, kinds: &RoomKinds, hasher: RandomState) -> Self {
+        let histories = kinds.iter().map(|kind| HistoryBounds::new(kind, limits));
         Self {
-            history: HistoryBounds::new(limits),
+            histories: histories.collect(),
             ids: IdBounds::new(limits),
             hasher,
             history_bytes: 0,
@@ -80,10 +83,14 @@ pub(super) struct Order {
     ids: Option<Box<IdWindow>>,
     /// Whether the sweep will come by.
     pub(super) sweep_queued: bool,
+    pub(super) kind: KindId,
 }
 
+// What there is one of for each room, beside its history.
+const _: () = assert!(size_of::<Order>() <= 80);
+
 impl Order {
-    pub(super) fn new(shelf: &mut Shelf, clock: Clock) -> Self {
+    pub(super) fn new(kind: KindId, shelf: &mut Shelf, clock: Clock) -> Self {
         Self {
             epoch: shelf.epoch(clock),
             seq: 0,
@@ -91,6 +98,7 @@ impl Order {
             history: History::default(),
             ids: None,
             sweep_queued: false,
+            kind,
         }
     }
 
@@ -128,7 +136,7 @@ impl Order {
         self.history.push(
             Arc::clone(&message),
             now_ms,
-            &shelf.history,
+            &shelf.histories[self.kind.index()],
             &mut shelf.history_bytes,
         );
         if let Some(id) = publish.id
@@ -143,8 +151,9 @@ impl Order {
 
     /// Drops messages and ids that are too old.
     pub(super) fn expire(&mut self, now_ms: u64, shelf: &mut Shelf) {
+        let bounds = &shelf.histories[self.kind.index()];
         self.history
-            .expire(now_ms, &shelf.history, &mut shelf.history_bytes);
+            .expire(now_ms, bounds, &mut shelf.history_bytes);
         if let Some(ids) = &mut self.ids {
             ids.expire(now_ms, &shelf.ids, &shelf.hasher);
             if ids.is_empty() {
@@ -200,6 +209,7 @@ impl Order {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::outbox::SlowConsumer;
 
     /// After which place, at most how many; the numbers, and whether nothing is missing before them.
     type Case<'a> = (Option<Position>, Option<u64>, &'a [u64], bool);
@@ -218,7 +228,8 @@ mod tests {
             ids_age_ms_max: 1000,
             ..Limits::default()
         };
-        let mut shelf = Shelf::new(&limits, RandomState::with_seeds(1, 2, 3, 4));
+        let kinds = RoomKinds::new(&limits, SlowConsumer::default(), &[]);
+        let mut shelf = Shelf::new(&limits, &kinds, RandomState::with_seeds(1, 2, 3, 4));
         shelf.origin = clock(0);
         shelf
     }
@@ -237,7 +248,11 @@ mod tests {
     fn epochs_grow_and_fit_into_javascript() {
         let mut shelf = shelf();
         let epochs: Vec<u64> = [5, 5, 5, 2, 900]
-            .map(|ms| Order::new(&mut shelf, clock(ms)).position().epoch)
+            .map(|ms| {
+                Order::new(KindId::default(), &mut shelf, clock(ms))
+                    .position()
+                    .epoch
+            })
             .to_vec();
         assert!(epochs.is_sorted_by(|one, other| one < other), "{epochs:?}");
         assert!(epochs.iter().all(|epoch| *epoch < 1 << 53), "{epochs:?}");
@@ -249,7 +264,9 @@ mod tests {
         let epoch = |at: Clock| {
             let mut shelf = shelf();
             shelf.origin = started;
-            Order::new(&mut shelf, at).position().epoch
+            Order::new(KindId::default(), &mut shelf, at)
+                .position()
+                .epoch
         };
         let before = epoch(clock(20));
         let restarted = Clock {
@@ -262,7 +279,7 @@ mod tests {
     #[test]
     fn times_never_go_back() {
         let mut shelf = shelf();
-        let mut order = Order::new(&mut shelf, clock(0));
+        let mut order = Order::new(KindId::default(), &mut shelf, clock(0));
         let times: Vec<u64> = [50, 10, 60]
             .iter()
             .map(
@@ -278,7 +295,7 @@ mod tests {
     #[test]
     fn a_repeat_is_recognised_until_it_expires() {
         let mut shelf = shelf();
-        let mut order = Order::new(&mut shelf, clock(0));
+        let mut order = Order::new(KindId::default(), &mut shelf, clock(0));
         assert!(matches!(
             publish(&mut order, &mut shelf, Some("x"), clock(0)),
             Ordered::New(_)
@@ -303,7 +320,7 @@ mod tests {
     #[test]
     fn recovery_is_all_or_nothing() {
         let mut shelf = shelf();
-        let mut order = Order::new(&mut shelf, clock(0));
+        let mut order = Order::new(KindId::default(), &mut shelf, clock(0));
         for _ in 0..5 {
             publish(&mut order, &mut shelf, None, clock(0));
         }
@@ -328,7 +345,7 @@ mod tests {
     #[test]
     fn recall_takes_the_newest_or_goes_on_from_a_place() {
         let mut shelf = shelf();
-        let mut order = Order::new(&mut shelf, clock(0));
+        let mut order = Order::new(KindId::default(), &mut shelf, clock(0));
         let epoch = order.position().epoch;
         let at = |seq| Some(Position { epoch, seq });
         let foreign = Some(Position { epoch: 1, seq: 0 });

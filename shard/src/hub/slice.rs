@@ -3,12 +3,14 @@
 use super::event::Position;
 use super::member::Place;
 use crate::driver::{ShardId, Slot};
+use crate::room_settings::KindId;
 
 /// A room's members here. Those that wait for the home's answer to their join stand apart.
 #[derive(Debug)]
 pub(super) struct Slice {
     /// The room's home.
     pub(super) home: ShardId,
+    pub(super) kind: KindId,
     /// Whether the home has started again and has not answered the rejoin yet: its messages are of an epoch
     /// that the members do not know, and come again with the answer.
     pub(super) rejoining: bool,
@@ -19,6 +21,8 @@ pub(super) struct Slice {
     active: Vec<Slot>,
     pending: Vec<Pending>,
 }
+
+const _: () = assert!(size_of::<Slice>() <= 72, "one a room on each of its shards");
 
 /// A join on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +36,10 @@ pub(super) struct Pending {
 
 impl Slice {
     /// An empty slice; `attempt_last` is the number of the shard's last join.
-    pub(super) fn new(home: ShardId, attempt_last: u32) -> Self {
+    pub(super) fn new(home: ShardId, kind: KindId, attempt_last: u32) -> Self {
         Self {
             home,
+            kind,
             rejoining: false,
             registered: attempt_last,
             position: Position::default(),
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_last_moves_into_the_hole() {
-        let mut slice = Slice::new(0, 0);
+        let mut slice = Slice::new(0, KindId::default(), 0);
         for slot in 10..14 {
             slice.add_active(slot);
         }

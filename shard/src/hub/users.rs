@@ -125,6 +125,33 @@ impl UserIndex {
             .filter_map(move |entry| name(*entry, &self.groups, &user_of))
     }
 
+    /// How many connections a user has.
+    pub(super) fn count<'a>(
+        &'a self,
+        user: &str,
+        user_of: impl Fn(Slot) -> Option<&'a Name>,
+        hasher: &RandomState,
+    ) -> usize {
+        let found = self.find(user, user_of, hasher);
+        found.map_or(0, |entry| match entry.group() {
+            None => 1,
+            Some(group) => self.groups.get(group).map_or(0, |group| group.slots.len()),
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        user: &str,
+        user_of: impl Fn(Slot) -> Option<&'a Name>,
+        hasher: &RandomState,
+    ) -> Option<Entry> {
+        self.index
+            .find(hasher.hash_one(user), |entry| {
+                name(*entry, &self.groups, &user_of).is_some_and(|other| other == user)
+            })
+            .copied()
+    }
+
     /// The slots of a user's connections.
     pub(super) fn slots<'a>(
         &'a self,
@@ -132,12 +159,7 @@ impl UserIndex {
         user_of: impl Fn(Slot) -> Option<&'a Name>,
         hasher: &RandomState,
     ) -> impl Iterator<Item = Slot> {
-        let found = self
-            .index
-            .find(hasher.hash_one(user), |entry| {
-                name(*entry, &self.groups, &user_of).is_some_and(|other| other == user)
-            })
-            .copied();
+        let found = self.find(user, user_of, hasher);
         let group = found
             .and_then(Entry::group)
             .and_then(|group| self.groups.get(group));

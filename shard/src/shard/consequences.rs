@@ -8,17 +8,22 @@ use crate::app::{Action, App, Context};
 use crate::compression::Outgoing;
 use crate::connection::{Pace, State};
 use crate::driver::ConnectionKey;
-use crate::hub::event::{ErrorCode, Event, Message};
+use crate::hub::event::{ErrorCode, Event};
 use crate::hub::{Effect, Name, Target};
-use crate::outbox::Origin;
+use crate::outbox::{Origin, Role, SlowConsumer};
 use crate::rights::Rights;
 use crate::stats::ShardStats;
 use crate::ws::frame;
+
+/// The close code of a connection whose user has too many: the one of HTTP (RFC 6585 §4) among those that are an application's (RFC 6455 §7.4.2), as
+/// a browser tells a page nothing of a handshake that was refused.
+const CLOSE_USER_CONNECTIONS: u16 = 4429;
 
 /// Encodes an event as one message, shared by everybody who is sent it.
 pub(super) fn encode<A: App>(
     app: &mut A,
     event: &Event,
+    role: Role,
     scratch: &mut Vec<u8>,
     stats: &ShardStats,
 ) -> Option<Outgoing> {
@@ -29,21 +34,38 @@ pub(super) fn encode<A: App>(
         tracing::error!("the application panicked while it encoded an event; the event is dropped");
         return None;
     };
-    let origin = match event {
-        Event::Message(message) => origin_of(message),
-        _ => None,
-    };
-    Some(Outgoing::new(kind?, scratch, origin))
+    Some(Outgoing::new(kind?, scratch, role))
 }
 
-/// The sequence number that a message carries to members of a room, where a gap may name it.
-fn origin_of(message: &Message) -> Option<Origin> {
-    match &message.target {
-        Target::Room(room) => Some(Origin {
-            room: room.clone(),
-            seq: message.seq,
-        }),
-        Target::Inbox(_) => None,
+/// The room that an event is told of, where its policy for slow consumers may concern it: a message, and what says where its members stand.
+fn room_of(event: &Event) -> Option<&Name> {
+    match event {
+        Event::Message(message) => match &message.target {
+            Target::Room(room) => Some(room),
+            Target::Inbox(_) => None,
+        },
+        Event::Joined { room, .. } | Event::Left { room, .. } | Event::Reset { room, .. } => {
+            Some(room)
+        }
+        _ => None,
+    }
+}
+
+/// What the policy of its room may do with an event.
+fn role_of(event: &Event, policy: SlowConsumer) -> Role {
+    let Some(room) = room_of(event) else {
+        return Role::Kept;
+    };
+    let origin = |seq| Origin {
+        room: room.clone(),
+        seq,
+    };
+    match (policy, event) {
+        (SlowConsumer::Disconnect, _) => Role::Kept,
+        (SlowConsumer::DropOldest, Event::Message(message)) => Role::Droppable(origin(message.seq)),
+        (SlowConsumer::DropOldest, _) => Role::Kept,
+        (SlowConsumer::Conflate, Event::Message(message)) => Role::Latest(origin(message.seq)),
+        (SlowConsumer::Conflate, _) => Role::Fence(room.clone()),
     }
 }
 
@@ -62,6 +84,10 @@ impl<A: App> Core<A> {
                 self.perform(action);
             } else if let Some(key) = self.opened.pop_front() {
                 self.opened(key);
+            } else if let Some(key) = self.refused.pop_front() {
+                self.stats.close_user_connections.add(1);
+                let reason = "too many connections of this user";
+                self.end(key, CLOSE_USER_CONNECTIONS, reason, State::Closing);
             } else if let Some(key) = self.table.next_too_slow() {
                 self.close_slow_consumer(key);
             } else if let Some(mail) = self.local.pop_front() {
@@ -78,6 +104,7 @@ impl<A: App> Core<A> {
             Effect::Mail { to, mail } if to == self.id => self.local.push_back(mail),
             Effect::Mail { to, mail } => self.post.send(to, mail),
             Effect::Opened { key } => self.opened.push_back(key),
+            Effect::Refused { key } => self.refused.push_back(key),
             Effect::ToMember { key, event } => {
                 if self.permits_answer(key, &event) {
                     self.send_event(key, &event);
@@ -91,7 +118,8 @@ impl<A: App> Core<A> {
                 missed,
             } => {
                 let rights = self.grants.rights_in(key.slot, &room);
-                let may_know = rights.contains(Rights::PRESENCE);
+                // The joiner counts too, so none at all says that presence is off.
+                let may_know = rights.contains(Rights::PRESENCE) && members > 0;
                 // The right may have gone since it asked.
                 let missed = missed.filter(|_| rights.contains(Rights::HISTORY));
                 let missed = missed.filter(|missed| {
@@ -100,20 +128,25 @@ impl<A: App> Core<A> {
                     has_room
                 });
                 let recovered = missed.is_some();
+                let may_drop = self.hub.room_policy(&room) == SlowConsumer::DropOldest;
                 let joined = Event::Joined {
-                    room,
+                    room: room.clone(),
                     position,
                     members: may_know.then_some(members),
                     recovered,
                 };
                 self.send_event(key, &joined);
                 for message in missed.into_iter().flatten() {
-                    let origin = origin_of(&message);
+                    let origin = may_drop.then(|| Origin {
+                        room: room.clone(),
+                        seq: message.seq,
+                    });
                     self.table.queue_missed(key, message, origin);
                 }
             }
             Effect::ToSlice { slice, event } => {
-                let Some(mut message) = self.message(&event) else {
+                let role = role_of(&event, self.hub.slice_policy(slice));
+                let Some(mut message) = self.message(&event, role) else {
                     return;
                 };
                 let members = self.hub.slice_members(slice);
@@ -125,7 +158,7 @@ impl<A: App> Core<A> {
                 }
             }
             Effect::ToUser { user, event } => {
-                let Some(mut message) = self.message(&event) else {
+                let Some(mut message) = self.message(&event, Role::Kept) else {
                     return;
                 };
                 for key in self.hub.user_connections(&user) {
@@ -145,7 +178,7 @@ impl<A: App> Core<A> {
                 kind,
                 payload,
             } => {
-                let mut message = Outgoing::new(kind, &payload, None);
+                let mut message = Outgoing::new(kind, &payload, Role::Kept);
                 self.table.queue(connection, &mut message);
             }
             Action::SendEvent { connection, event } => self.send_event(connection, &event),
@@ -227,22 +260,31 @@ impl<A: App> Core<A> {
                 "a connection may be in {} rooms",
                 self.limits.rooms_per_connection_max
             ),
+            ErrorCode::TooLarge => ecow::eco_format!(
+                "the content of a message to this room may have {} bytes",
+                self.hub
+                    .message_size_max(room.as_deref().unwrap_or_default())
+            ),
+            ErrorCode::Forbidden => "only the server publishes in this room".into(),
             ErrorCode::BadRequest
             | ErrorCode::RateLimited
             | ErrorCode::Unavailable
-            | ErrorCode::Unauthorized
-            | ErrorCode::Forbidden => code.as_str().into(),
+            | ErrorCode::Unauthorized => code.as_str().into(),
         };
         self.send_error(key, code, message, id, room);
     }
 
-    fn message(&mut self, event: &Event) -> Option<Outgoing> {
-        encode(&mut self.app, event, &mut self.scratch, &self.stats)
+    fn message(&mut self, event: &Event, role: Role) -> Option<Outgoing> {
+        encode(&mut self.app, event, role, &mut self.scratch, &self.stats)
     }
 
     /// Sends an event to one connection.
     pub(super) fn send_event(&mut self, key: ConnectionKey, event: &Event) {
-        if let Some(mut message) = self.message(event) {
+        let role = match room_of(event) {
+            Some(room) => role_of(event, self.hub.room_policy(room)),
+            None => Role::Kept,
+        };
+        if let Some(mut message) = self.message(event, role) {
             self.spend_answer(key, self.scratch.len());
             self.table.queue(key, &mut message);
         }

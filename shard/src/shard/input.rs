@@ -1,5 +1,6 @@
 //! From received bytes to the application: decoding, within a connection's share of the pass.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use super::Core;
 use super::table::Table;
 use crate::app::{App, Context, Dismissal};
-use crate::connection::{Connection, Flags, State, TooFast};
+use crate::connection::{Connection, Flags, Pace, State, TooFast};
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
 use crate::hub::event::{ErrorCode, Event};
@@ -215,7 +216,13 @@ impl<A: App> Core<A> {
             if !has_share || !self.may_decode(key, input.is_empty()) {
                 break;
             }
+            let before = input.remaining().len();
             let heard = self.step(key, &mut input);
+            if self.byte_rates.is_on() {
+                let bytes = before - input.remaining().len();
+                self.byte_rates
+                    .spend(key.slot, bytes, self.clock.monotonic_ms());
+            }
             if matches!(heard, Heard::Nothing) {
                 break;
             }
@@ -249,25 +256,42 @@ impl<A: App> Core<A> {
             self.limits.messages_per_second_max,
             self.limits.messages_burst_max,
         );
-        if rate == 0 || !matches!(connection.state, State::Unnamed | State::Open) {
+        let is_bounded = rate > 0 || self.byte_rates.is_on();
+        if !is_bounded || !matches!(connection.state, State::Unnamed | State::Open) {
             return true;
         }
         let now_ms = self.clock.monotonic_ms();
         let Connection {
             allowance, pace, ..
         } = connection;
-        let Err(TooFast { wait_ms, tell }) = allowance.check(pace, rate, burst, now_ms) else {
-            return true;
-        };
-        self.deadlines.resume_at(key, now_ms + wait_ms);
-        if tell {
+        if rate > 0
+            && let Err(too_fast) = allowance.check(pace, rate, burst, now_ms)
+        {
+            self.slow_down(key, too_fast, format_args!("{rate} messages"));
+            return false;
+        }
+        if self.byte_rates.is_on()
+            && let Err(too_fast) = self.byte_rates.check(key.slot, now_ms)
+        {
+            *pace = Pace::Limited;
+            let rate = self.byte_rates.rate();
+            self.slow_down(key, too_fast, format_args!("{rate} bytes"));
+            return false;
+        }
+        true
+    }
+
+    /// A connection has used up what it may send, so much a second.
+    fn slow_down(&mut self, key: ConnectionKey, too_fast: TooFast, rate: fmt::Arguments<'_>) {
+        let due_ms = self.clock.monotonic_ms() + too_fast.wait_ms;
+        self.deadlines.resume_at(key, due_ms);
+        if too_fast.tell {
             self.stats.rate_limited.add(1);
             let message = ecow::eco_format!(
-                "more than {rate} messages a second; this connection is now read at that rate"
+                "more than {rate} a second; this connection is now read at that rate"
             );
             self.send_error(key, ErrorCode::RateLimited, message, None, None);
         }
-        false
     }
 
     /// Takes one event out of the input. Whatever panics in here is this connection's fault alone.

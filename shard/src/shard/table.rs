@@ -13,9 +13,7 @@ use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::gathering::Gathering;
 use crate::hub::event::Message;
 use crate::limits::Limits;
-use crate::outbox::{
-    Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, Payload, SlowConsumer,
-};
+use crate::outbox::{Backlog, Late, Origin, Outbox, OutboxLimits, OutboxPool, Payload};
 use crate::stats::ShardStats;
 use crate::tls::{ALERT_INTERNAL_ERROR, ServerSession, TlsError, TlsSessions};
 use crate::ws::deflate::Agreement;
@@ -36,7 +34,6 @@ pub(super) struct Table {
     /// Above these output waits for no other.
     outbox_pressed: OutboxLimits,
     gathering: Gathering,
-    slow_consumer: SlowConsumer,
     unread_bytes_max: usize,
     /// See [`Settling::behind`].
     behind: Option<(u64, u64)>,
@@ -53,9 +50,10 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// `may_drop`: messages of some rooms may be left out for slow consumers.
     pub(super) fn new(
         limits: &Limits,
-        slow_consumer: SlowConsumer,
+        may_drop: bool,
         compression: Compression,
         tls: Option<Arc<ServerConfig>>,
         stats: Arc<ShardStats>,
@@ -70,7 +68,7 @@ impl Table {
             connections: Connections::default(),
             addresses: HashMap::new(),
             stashes: HashMap::new(),
-            windows: Windows::new(compression, slow_consumer, limits),
+            windows: Windows::new(compression, may_drop, limits),
             tls: tls.map(TlsSessions::new),
             outboxes: OutboxPool::default(),
             outbox_limits,
@@ -80,11 +78,10 @@ impl Table {
                 ..outbox_limits
             },
             gathering: Gathering::default(),
-            slow_consumer,
-            unread_bytes_max: match slow_consumer {
-                SlowConsumer::Disconnect => limits.outbox_unread_bytes_max as usize,
+            unread_bytes_max: match may_drop {
+                false => limits.outbox_unread_bytes_max as usize,
                 // A consumer that may stay slow must still be heard, or it could not answer heartbeats.
-                SlowConsumer::DropOldest => usize::MAX,
+                true => usize::MAX,
             },
             behind: (limits.messages_per_second_max > 0)
                 .then_some((limits.messages_per_pass_max, limits.messages_burst_max)),
@@ -167,19 +164,21 @@ impl Table {
         let outbox = self.outboxes.push(&mut connection.outbox, payload);
         self.stats.deliveries_sent.add(1);
         // One payload alone is never too much.
-        if let Some(outbox) = outbox
-            && outbox.is_over(&self.outbox_pressed)
-        {
-            // Where a send is in flight, settling would let nothing go.
-            self.is_pressed |= !connection.has(Flags::SENDING);
-            let is_over = outbox.is_over(&self.outbox_limits);
-            if is_over && self.slow_consumer == SlowConsumer::DropOldest {
-                self.stats
-                    .dropped_oldest
-                    .add(outbox.drop_oldest(&self.outbox_limits));
+        if let Some(outbox) = outbox {
+            let conflated = outbox.take_conflated_count();
+            if conflated > 0 {
+                self.stats.conflated.add(conflated);
             }
-            if is_over && outbox.is_over(&self.outbox_limits) {
-                self.too_slow.push(key);
+            if outbox.is_over(&self.outbox_pressed) {
+                // Where a send is in flight, settling would let nothing go.
+                self.is_pressed |= !connection.has(Flags::SENDING);
+                if outbox.is_over(&self.outbox_limits) {
+                    let dropped = outbox.drop_oldest(&self.outbox_limits);
+                    self.stats.dropped_oldest.add(dropped);
+                    if outbox.is_over(&self.outbox_limits) {
+                        self.too_slow.push(key);
+                    }
+                }
             }
         }
         if !connection.has(Flags::DIRTY) {

@@ -7,6 +7,7 @@ mod fairness;
 mod first_message;
 mod grants;
 mod guarded;
+mod rates;
 
 use std::sync::Arc;
 
@@ -178,6 +179,7 @@ impl<A: App> Rig<A> {
                 shards,
                 limits: Arc::clone(&limits),
                 slow_consumer,
+                rooms: Arc::default(),
                 compression,
                 tls: tls.clone(),
                 table_size: setup.slots,

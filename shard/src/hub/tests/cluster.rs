@@ -3,11 +3,14 @@
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::driver::{Clock, ConnectionKey, ShardId, Slot};
 use crate::hub::event::ErrorCode;
 use crate::hub::{Effect, Effects, Event, Hub, HubCounts, Mail, Name, Position, Target};
 use crate::limits::Limits;
+use crate::outbox::SlowConsumer;
+use crate::room_settings::{self, RoomKinds, RoomSettings};
 
 /// A connection of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,9 @@ pub(super) struct Cluster {
     /// By sender, receiver and class (false for requests).
     pub(super) queues: BTreeMap<(ShardId, ShardId, bool), VecDeque<Mail>>,
     pub(super) restarted: bool,
+    /// Connections that were not let in.
+    pub(super) refused: u64,
+    pub(super) kinds: Arc<RoomKinds>,
     generations: BTreeMap<(ShardId, Slot), u32>,
     /// What every client must agree on.
     contents: BTreeMap<(Target, u64, u64), Bytes>,
@@ -90,8 +96,15 @@ impl Ord for Target {
 
 impl Cluster {
     pub(super) fn new(shards: u16, limits: Limits) -> Self {
+        Self::with_rooms(shards, limits, &[])
+    }
+
+    /// A cluster whose rooms differ.
+    pub(super) fn with_rooms(shards: u16, limits: Limits, rooms: &[RoomSettings]) -> Self {
+        room_settings::check(rooms, &limits).unwrap();
+        let kinds = Arc::new(RoomKinds::new(&limits, SlowConsumer::default(), rooms));
         let hubs = (0..shards)
-            .map(|shard| Hub::new(shard, shards, &limits, 42))
+            .map(|shard| Hub::with_kinds(shard, shards, &limits, Arc::clone(&kinds), 42))
             .collect();
         let mut cluster = Self {
             hubs,
@@ -100,6 +113,8 @@ impl Cluster {
             clients: BTreeMap::new(),
             queues: BTreeMap::new(),
             restarted: false,
+            refused: 0,
+            kinds,
             generations: BTreeMap::new(),
             contents: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -133,6 +148,14 @@ impl Cluster {
                     let client = self.clients.get_mut(&ClientKey { shard, key });
                     let client = client.expect("a connection that has closed is not opened");
                     assert!(!std::mem::replace(&mut client.opened, true), "opened twice");
+                    continue;
+                }
+                Effect::Refused { key } => {
+                    let client = self.clients.remove(&ClientKey { shard, key });
+                    let client = client.expect("a connection that has closed is not refused");
+                    assert!(!client.opened, "an open connection is refused");
+                    assert!(self.limits.user_connections_max > 0, "nothing is bounded");
+                    self.refused += 1;
                     continue;
                 }
                 Effect::ToMember { key, event } => (vec![key], event),
@@ -332,7 +355,8 @@ impl Cluster {
             }
         }
         let shards = self.hubs.len() as u16;
-        self.hubs[usize::from(shard)] = Hub::new(shard, shards, &self.limits, 42);
+        let kinds = Arc::clone(&self.kinds);
+        self.hubs[usize::from(shard)] = Hub::with_kinds(shard, shards, &self.limits, kinds, 42);
         let clock = self.clock;
         self.call(shard, |hub, effects| hub.start(clock, ORIGIN, effects));
     }
@@ -350,6 +374,23 @@ impl Cluster {
                 stale_replies: sum.stale_replies + counts.stale_replies,
                 ignored_mails: sum.ignored_mails + counts.ignored_mails,
             })
+    }
+
+    /// Connections of a user, as the home of its inbox was told.
+    pub(super) fn connections_told(&self, user: &Name) -> u64 {
+        let home = self.hubs[0].home_of(&Target::Inbox(user.clone()));
+        self.hubs[usize::from(home)].homes.connections(user)
+    }
+
+    /// Connections that a user has.
+    pub(super) fn connections(&self, user: &Name) -> u64 {
+        let clients = self.clients.values();
+        clients.filter(|client| client.user == *user).count() as u64
+    }
+
+    /// The epoch of a room that a client is in.
+    pub(super) fn epoch_of(&self, client: ClientKey, room: &str) -> u64 {
+        self.clients[&client].epoch(&room.into())
     }
 
     /// Who is in a room, as its home says.

@@ -25,7 +25,13 @@ fn room_at(cluster: &Cluster, home: ShardId) -> Name {
 }
 
 /// A connection that has joined a room and has nothing left to be told.
-fn joined(cluster: &mut Cluster, shard: ShardId, slot: u32, user: &str, room: &str) -> ClientKey {
+pub(super) fn joined(
+    cluster: &mut Cluster,
+    shard: ShardId,
+    slot: u32,
+    user: &str,
+    room: &str,
+) -> ClientKey {
     let client = cluster.open(shard, slot, user);
     cluster.join(client, room, None).unwrap();
     cluster.settle();
@@ -33,7 +39,7 @@ fn joined(cluster: &mut Cluster, shard: ShardId, slot: u32, user: &str, room: &s
     client
 }
 
-fn say(cluster: &mut Cluster, client: ClientKey, room: &str, content: &str) {
+pub(super) fn say(cluster: &mut Cluster, client: ClientKey, room: &str, content: &str) {
     let target = Target::Room(room.into());
     cluster.publish(client, target, content, None).unwrap();
     cluster.settle();
@@ -71,7 +77,7 @@ fn words(events: &[Event]) -> Vec<String> {
         .collect()
 }
 
-fn told(cluster: &mut Cluster, client: ClientKey) -> Vec<String> {
+pub(super) fn told(cluster: &mut Cluster, client: ClientKey) -> Vec<String> {
     words(&cluster.events(client))
 }
 

@@ -54,6 +54,7 @@ impl Simulation {
             presence_individual_max: [0, 2, 100][random.below(3)],
             rooms_max: [1, 2, 100][random.below(3)],
             rooms_per_connection_max: 3,
+            user_connections_max: [0, 1, 3][random.below(3)],
             ..Limits::default()
         };
         Self {
@@ -253,8 +254,33 @@ impl Simulation {
             assert_eq!(users, believers, "{room}");
             assert_eq!(count, believers.len() as u64, "{room}");
         }
+        if self.cluster.limits.user_connections_max > 0 {
+            self.check_connections();
+        }
         if self.cluster.limits.rooms_max > USERS as u64 {
             self.check_inboxes();
+        }
+    }
+
+    /// Homes know how many connections each user has, and let one more in where it may come.
+    fn check_connections(&mut self) {
+        let most = self.cluster.limits.user_connections_max;
+        for user in 0..USERS {
+            let user = Name::from(format!("user {user}"));
+            let connections = self.cluster.connections(&user);
+            assert_eq!(self.cluster.connections_told(&user), connections, "{user}");
+            // Who comes while a home is told anew who is there may be one too many.
+            assert!(connections <= most || self.restarts, "{user}");
+            let shard = self.random.below(usize::from(self.shards)) as u16;
+            let one_more = self.cluster.open(shard, 2000, &user);
+            self.cluster.settle();
+            let is_in = self.cluster.clients.contains_key(&one_more);
+            assert_eq!(is_in, connections < most, "{user}: {connections}");
+            if is_in {
+                self.cluster.close(one_more);
+                self.cluster.settle();
+            }
+            assert_eq!(self.cluster.connections_told(&user), connections, "{user}");
         }
     }
 
