@@ -16,6 +16,7 @@
 //!   span. It needs `--pid`. On loopback it holds the receiving half of TCP as well: the sender's system call runs it.
 //! * **Memory a connection** is the growth since before the first connection, so the server must be fresh. The server's is what no
 //!   other process shares; the kernel's and the total hold both ends of each connection when both run on one machine.
+//! * **Over TLS** (`--target wss://…`) the time of a handshake holds that of TLS, which is a full one for each connection.
 //! * **Lateness** is the harness's own: how long after its time a message left. When it, or a busy core of the harness, explains
 //!   the latencies, the report says that the harness was the limit.
 //!
@@ -41,5 +42,6 @@ pub mod run;
 pub mod schedule;
 pub mod sources;
 pub mod stamp;
+pub mod tls;
 pub mod window;
 pub mod workload;

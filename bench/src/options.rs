@@ -1,5 +1,6 @@
 //! What all workloads are told: the server, the connections, the machine's part, the reports.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use crate::cores::{self, CoreList};
 use crate::protocol::Protocol;
 use crate::result::Fact;
 use crate::sources::Sources;
+use crate::tls::TlsOptions;
 
 /// A server's address as the user wrote it, and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +21,68 @@ pub struct Target {
     pub host: String,
     /// Where to connect.
     pub address: SocketAddr,
+    /// Whether connections are over TLS: the URL began with `wss://`.
+    pub tls: bool,
+    /// Path and query of the handshake, where the URL has them.
+    pub path: Option<String>,
+}
+
+impl Target {
+    /// The host without its port, as a certificate names it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let name = self.host.rsplit_once(':').map_or("", |(name, _)| name);
+        name.strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'))
+            .unwrap_or(name)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss://" } else { "" };
+        write!(f, "{scheme}{}", self.host)
+    }
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut addresses = text
-            .to_socket_addrs()
-            .map_err(|error| format!("{error}; write ADDRESS:PORT, such as 127.0.0.1:8080"))?;
+        let (tls, default_port, rest) =
+            match (text.strip_prefix("ws://"), text.strip_prefix("wss://")) {
+                (Some(rest), _) => (false, Some(80), rest),
+                (_, Some(rest)) => (true, Some(443), rest),
+                (None, None) => (false, None, text),
+            };
+        let path_start = match default_port {
+            Some(_) => rest.find(['/', '?']).unwrap_or(rest.len()),
+            None => rest.len(),
+        };
+        let (host, path) = rest.split_at(path_start);
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let host = match default_port {
+            Some(port) if !has_port => format!("{host}:{port}"),
+            _ => host.to_owned(),
+        };
+        let mut addresses = host.to_socket_addrs().map_err(|error| {
+            format!("{error}; write ADDRESS:PORT, such as 127.0.0.1:8080, or a URL, such as wss://127.0.0.1:8443/ws")
+        })?;
         let address = addresses
             .next()
-            .ok_or_else(|| format!("{text} has no address"))?;
+            .ok_or_else(|| format!("{host} has no address"))?;
+        let path = match path.as_bytes().first() {
+            None => None,
+            Some(b'/') => Some(path.to_owned()),
+            Some(_) => Some(format!("/{path}")),
+        };
         Ok(Self {
-            host: text.to_owned(),
+            host,
             address,
+            tls,
+            path,
         })
     }
 }
@@ -41,10 +90,11 @@ impl FromStr for Target {
 /// Options of every workload.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// The server under test.
+    /// The server under test: its address, or a URL such as wss://127.0.0.1:8443/ws, which is over TLS.
     #[arg(
         long,
-        value_name = "ADDRESS:PORT",
+        visible_alias = "url",
+        value_name = "ADDRESS:PORT|URL",
         default_value = "127.0.0.1:9000",
         help_heading = "Server"
     )]
@@ -52,9 +102,12 @@ pub struct Common {
     /// What the server speaks.
     #[arg(long, value_enum, default_value_t = Protocol::Shardcast, help_heading = "Server")]
     pub protocol: Protocol,
-    /// The path of the handshake [default: /ws, /rooms or /echo, by the protocol].
+    /// The path of the handshake [default: that of the URL, else /ws, /rooms or /echo, by the protocol].
     #[arg(long, help_heading = "Server")]
     pub path: Option<String>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// What reports call the server.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub label: Option<String>,
@@ -142,13 +195,16 @@ impl Common {
     /// The path of the handshake.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.path.as_deref().unwrap_or(self.protocol.path())
+        self.path
+            .as_deref()
+            .or(self.target.path.as_deref())
+            .unwrap_or(self.protocol.path())
     }
 
     /// What reports call the server.
     #[must_use]
     pub fn server(&self) -> String {
-        let unnamed = || format!("{} at {}", self.protocol.name(), self.target.host);
+        let unnamed = || format!("{} at {}", self.protocol.name(), self.target);
         self.label.clone().unwrap_or_else(unnamed)
     }
 
@@ -173,7 +229,7 @@ impl Common {
     #[must_use]
     pub fn facts(&self) -> Vec<Fact> {
         vec![
-            Fact::new("target", self.target.host.clone()),
+            Fact::new("target", self.target.to_string()),
             Fact::new("protocol", self.protocol.name()),
             Fact::new("path", self.path()),
             Fact::new("duration", format!("{} s", self.duration.as_secs_f64())),
@@ -225,5 +281,37 @@ mod tests {
                 .unwrap_err()
                 .contains("ADDRESS:PORT")
         );
+    }
+
+    #[test]
+    fn a_url_says_whether_there_is_tls_and_which_path() {
+        for (text, tls, host, name, path) in [
+            ("127.0.0.1:81", false, "127.0.0.1:81", "127.0.0.1", None),
+            ("ws://127.0.0.1", false, "127.0.0.1:80", "127.0.0.1", None),
+            (
+                "wss://localhost/",
+                true,
+                "localhost:443",
+                "localhost",
+                Some("/"),
+            ),
+            (
+                "wss://[::1]:9443/ws?a=b/c",
+                true,
+                "[::1]:9443",
+                "::1",
+                Some("/ws?a=b/c"),
+            ),
+            ("wss://[::1]?a", true, "[::1]:443", "::1", Some("/?a")),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.tls, tls, "{text}");
+            assert_eq!(
+                (target.host.as_str(), target.name(), target.path.as_deref()),
+                (host, name, path)
+            );
+        }
+        assert!("http://localhost:80".parse::<Target>().is_err());
+        assert!("wss://".parse::<Target>().is_err());
     }
 }

@@ -5,6 +5,7 @@ mod measured;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::generator::{
@@ -19,6 +20,7 @@ use crate::result::{
     Connections, Deliveries, ErrorCount, Fact, Generator, NamedLatency, RESULT_VERSION, RunResult,
     Second, ServerUse,
 };
+use crate::tls::{TlsClient, TlsSetupError};
 
 use facts::{command_line, machine_facts, unix_ms};
 use measured::Reading;
@@ -54,6 +56,9 @@ pub enum RunError {
     /// The server's process, or the machine.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
     /// Connections do not open.
     #[error(
         "{ready} of {asked} connections are open and for {seconds} s none was added; see --target, --protocol and --path, and \
@@ -124,6 +129,7 @@ pub struct Run {
     /// What is known so far.
     pub result: RunResult,
     common: Common,
+    tls: Option<Arc<TlsClient>>,
     server: Option<ProcessTree>,
     progress: Progress,
     /// A recording of deliveries a second, where an HdrHistogram log is to be written.
@@ -181,10 +187,12 @@ impl Run {
         threads: u32,
         facts: Vec<Fact>,
     ) -> Result<Self, RunError> {
+        let tls = tls_client(common)?;
         let server = common.pid.map(ProcessTree::of).transpose()?;
         let fleet = Fleet::start(FleetOptions {
             target: common.target.address,
             protocol: common.protocol,
+            tls: tls.clone(),
             path: common.path().to_owned(),
             host: common.target.host.clone(),
             sources: common.sources(),
@@ -210,6 +218,7 @@ impl Run {
         Ok(Self {
             progress: Progress::new(workload, common.quiet),
             common: common.clone(),
+            tls,
             server,
             intervals: Vec::new(),
             intervals_until: Duration::ZERO,
@@ -654,6 +663,9 @@ impl Run {
             errors,
             ..known
         };
+        self.result
+            .notes
+            .extend(self.tls.as_ref().and_then(|tls| tls.note()));
         if tally.errors > 0 {
             self.result
                 .failures
@@ -688,6 +700,18 @@ impl Run {
     #[must_use]
     pub const fn common(&self) -> &Common {
         &self.common
+    }
+}
+
+/// What connections are secured with, if they are to be.
+fn tls_client(common: &Common) -> Result<Option<Arc<TlsClient>>, RunError> {
+    let target = &common.target;
+    match (target.tls, common.tls.given()) {
+        (true, _) => Ok(Some(Arc::new(TlsClient::new(&common.tls, target.name())?))),
+        (false, None) => Ok(None),
+        (false, Some(option)) => Err(RunError::Options(format!(
+            "{option} is about TLS, and {target} is without it: give the server as --target wss://{target}"
+        ))),
     }
 }
 

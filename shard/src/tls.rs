@@ -16,7 +16,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig, SupportedCipherSuite};
 
 use crate::chunked::Chunked;
 use crate::driver::Slot;
@@ -175,6 +175,11 @@ impl<E: End> TlsSession<E> {
     /// Whether nothing can be sent yet.
     pub fn is_handshaking(&self) -> bool {
         self.end.common().is_handshaking()
+    }
+
+    /// What both ends encrypt with, which also tells the version; `None` before they have agreed.
+    pub fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
+        self.end.common().negotiated_cipher_suite()
     }
 
     /// Whether TLS itself has something to send.

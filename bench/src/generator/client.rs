@@ -18,6 +18,8 @@ pub(super) enum Phase {
     Free,
     /// The connect is under way.
     Connecting,
+    /// TLS is being agreed on.
+    Securing,
     /// The request has been sent.
     Handshake,
     /// The server has been asked to let it into its room.
@@ -37,7 +39,7 @@ impl Phase {
     pub(super) const fn is_attempt(self) -> bool {
         matches!(
             self,
-            Self::Connecting | Self::Handshake | Self::Joining | Self::Leaving
+            Self::Connecting | Self::Securing | Self::Handshake | Self::Joining | Self::Leaving
         )
     }
 }

@@ -37,6 +37,7 @@ use thread_priority::{
 use crate::layout::Group;
 use crate::protocol::Protocol;
 use crate::sources::Sources;
+use crate::tls::TlsClient;
 
 use board::Board;
 use command::{Command, GroupOrder};
@@ -61,6 +62,8 @@ pub struct FleetOptions {
     pub target: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
+    /// How it is talked to over TLS; `None` for plain connections.
+    pub tls: Option<Arc<TlsClient>>,
     /// The path of the handshake.
     pub path: String,
     /// The `Host` of the handshake.
@@ -107,6 +110,7 @@ pub enum FleetError {
 struct Settings {
     target: SocketAddr,
     protocol: Protocol,
+    tls: Option<Arc<TlsClient>>,
     path: String,
     host: String,
     sources: Sources,
@@ -206,6 +210,7 @@ impl Fleet {
         let settings = Arc::new(Settings {
             target: options.target,
             protocol: options.protocol,
+            tls: options.tls,
             path: options.path,
             host: options.host,
             sources: options.sources,

@@ -7,6 +7,7 @@ mod attempts;
 mod opening;
 mod publishing;
 mod receiving;
+mod tls;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -30,6 +31,7 @@ use crate::schedule::Schedule;
 
 use attempts::Attempts;
 use publishing::Publisher;
+use tls::Sessions;
 
 /// How long one attempt to connect and join, or to leave, may take.
 const ATTEMPT_NS_MAX: u64 = 30_000_000_000;
@@ -71,6 +73,8 @@ pub(super) struct Worker {
     quiet: bool,
     /// By slot.
     clients: Vec<Client>,
+    /// Where connections are over TLS.
+    tls: Option<Sessions>,
     groups: Vec<Local>,
     /// Clients to open, the earliest first.
     to_open: BinaryHeap<Reverse<(u64, u32)>>,
@@ -92,6 +96,7 @@ impl Worker {
         quiet: bool,
         seed: u64,
     ) -> Self {
+        let tls = settings.tls.clone().map(Sessions::new);
         let attempts = Attempts::new(settings.attempts_in_flight_max, ATTEMPT_NS_MAX);
         Self {
             settings,
@@ -100,6 +105,7 @@ impl Worker {
             driver,
             quiet,
             clients: Vec::new(),
+            tls,
             groups: Vec::new(),
             to_open: BinaryHeap::new(),
             attempts,
@@ -328,12 +334,25 @@ impl Worker {
             outgoing.waiting.push_back(bytes);
             return true;
         }
+        let bytes = match &mut self.tls {
+            Some(tls) => match tls.records(index, Some(bytes)) {
+                Ok(Some(records)) => records,
+                Ok(None) | Err(_) => return false,
+            },
+            None => bytes,
+        };
+        self.transmit(index, bytes);
+        true
+    }
+
+    /// Hands the kernel what leaves next on a connection that is sending nothing.
+    fn transmit(&mut self, index: u32, bytes: Bytes) {
+        let client = &mut self.clients[index as usize];
         client.outgoing = Some(Box::new(Outgoing {
             current: bytes.clone(),
             waiting: VecDeque::new(),
         }));
         self.driver.send(client.key(index), bytes);
-        true
     }
 
     fn sent(&mut self, index: u32, result: Result<usize, i32>, now_ns: u64, books: &mut Books) {
@@ -345,24 +364,27 @@ impl Worker {
         let going = !matches!(client.phase, Phase::Ending | Phase::Closing);
         let next = match result {
             Ok(count) if going && count < outgoing.current.len() => {
-                Some(outgoing.current.slice(count..))
+                Ok(Some(outgoing.current.slice(count..)))
             }
-            Ok(_) if going => outgoing.next(),
-            Ok(_) | Err(_) => None,
+            Ok(_) if going => match &mut self.tls {
+                Some(tls) => tls
+                    .records(index, outgoing.next())
+                    .map_err(|error| error.to_string()),
+                None => Ok(outgoing.next()),
+            },
+            Ok(_) => Ok(None),
+            Err(error) => Err(std::io::Error::from_raw_os_error(error).to_string()),
         };
-        if let Some(next) = next {
+        if let Ok(Some(next)) = next {
             outgoing.current = next.clone();
             self.driver.send(key, next);
             return;
         }
         client.outgoing = None;
-        match result {
+        match next {
             _ if !going => self.end(index),
             Ok(_) => {}
-            Err(error) => {
-                let what = format!("sending: {}", std::io::Error::from_raw_os_error(error));
-                self.gone(index, &what, now_ns, books);
-            }
+            Err(error) => self.gone(index, &format!("sending: {error}"), now_ns, books),
         }
     }
 

@@ -13,4 +13,5 @@ mod reports;
 mod server;
 mod shardcast;
 mod stall;
+mod tls;
 mod wrong_deliveries;

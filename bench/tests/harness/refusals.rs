@@ -10,7 +10,7 @@ use crate::server::{Server, Welcome};
 const ROOMS: &str = "rooms --connections 5 --room-size 5 --warmup 0 --duration 1 --patience 1";
 
 #[track_caller]
-fn assert_says(message: &str, phrases: &[&str]) {
+pub(crate) fn assert_says(message: &str, phrases: &[&str]) {
     for phrase in phrases {
         assert!(message.contains(phrase), "no {phrase:?} in: {message}");
     }
@@ -131,6 +131,37 @@ fn command_lines_are_checked() {
         (
             "rooms --target nowhere",
             &["--target", "write ADDRESS:PORT, such as 127.0.0.1:8080"],
+        ),
+        (
+            "rooms --target wss://127.0.0.1:9",
+            &[
+                "which certificate to trust",
+                "--tls-ca FILE",
+                "--tls-insecure",
+            ],
+        ),
+        (
+            "rooms --url wss://127.0.0.1:9 --tls-ca nowhere.pem",
+            &[
+                "--tls-ca nowhere.pem: the file cannot be read",
+                "name a PEM file",
+            ],
+        ),
+        (
+            "rooms --target wss://127.0.0.1:9 --tls-ca Cargo.toml",
+            &["--tls-ca Cargo.toml: there is no certificate in the file"],
+        ),
+        (
+            "rooms --target wss://127.0.0.1:9 --tls-ca a.pem --tls-insecure",
+            &["--tls-ca", "cannot be used with", "--tls-insecure"],
+        ),
+        (
+            "rooms --target 127.0.0.1:9 --tls-insecure",
+            &["--tls-insecure is about TLS", "--target wss://127.0.0.1:9"],
+        ),
+        (
+            "rooms --target wss://127.0.0.1:9 --tls-version 1.1",
+            &["--tls-version", "1.2", "1.3"],
         ),
         ("rooms --cores 0-", &["--cores"]),
         ("rooms --sources 1.2.3", &["--sources"]),

@@ -13,7 +13,7 @@ use shardcast_bench::result::RunResult;
 use crate::bench::{Bench, latency};
 
 /// What the program prints when it is ready, before its address.
-const READY: &str = "listening on ws://";
+const READY: &str = "listening on ws";
 
 /// Where its program is: beside the harness's own. Built unless it is there, as the run of one package's tests does not.
 fn program() -> &'static Path {
@@ -68,7 +68,7 @@ impl Drop for Guarded {
 }
 
 /// A server on a port of its own.
-struct Server {
+pub(crate) struct Server {
     process: Guarded,
     address: String,
     /// Kept open, as the server may print more.
@@ -77,9 +77,15 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with more options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let words = serve("127.0.0.1:0");
         let child = Command::new(&words[0])
             .args(&words[1..])
+            .args(options)
             .env("SHARDCAST_FAULTS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -91,6 +97,7 @@ impl Server {
         let mut lines = stdout.by_ref().lines().map(Result::unwrap);
         let url = lines.find_map(|line| line.strip_prefix(READY).map(str::to_owned));
         let url = url.expect("the server ended before it was ready");
+        let (_, url) = url.split_once("://").unwrap();
         Self {
             process,
             address: url.trim_end_matches("/ws").to_owned(),
@@ -98,7 +105,12 @@ impl Server {
         }
     }
 
-    fn pid(&self) -> u32 {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
     }
 
@@ -125,7 +137,7 @@ fn assert_whole(latency: &Latency) {
 
 /// What every run with traffic reports.
 #[track_caller]
-fn assert_measured(result: &RunResult, names: &[&str]) {
+pub(crate) fn assert_measured(result: &RunResult, names: &[&str]) {
     for name in names {
         assert_whole(&latency(result, name).latency);
     }

@@ -212,6 +212,77 @@ fn the_peer_is_told_what_is_wrong() {
     );
 }
 
+/// The hello, the certificate and more arrive in one record: what follows the certificate is never read.
+#[test]
+fn a_server_that_nobody_trusts_is_told_so() {
+    for versions in VERSIONS {
+        let mut client = client_config();
+        client
+            .dangerous()
+            .set_certificate_verifier(untrusting_verifier());
+        let mut pair = Pair::new(Arc::new(client), Arc::new(server_config(versions)));
+        let error = pair.talk(usize::MAX).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                TlsError::Protocol(rustls::Error::InvalidCertificate(_))
+            ),
+            "{error}"
+        );
+        let alert = pair.client.take_outgoing();
+        let error = pair.give_server(&alert).unwrap_err();
+        assert!(
+            matches!(error, TlsError::Protocol(rustls::Error::AlertReceived(_))),
+            "{error}"
+        );
+    }
+}
+
+/// A verifier that trusts another certificate of the same name.
+fn untrusting_verifier() -> Arc<dyn rustls::client::danger::ServerCertVerifier> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn messages_are_sealed_while_half_a_message_of_tls_has_arrived() {
+    let mut server = server_config(VERSIONS[1]);
+    server.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+    // A ticket takes several records.
+    server.max_fragment_size = Some(64);
+    for ends in [false, true] {
+        let mut pair = Pair::new(Arc::new(client_config()), Arc::new(server.clone()));
+        let hello = pair.client.take_outgoing();
+        pair.give_server(&hello).unwrap();
+        let flight = pair.server.take_outgoing();
+        pair.give_client(&flight).unwrap();
+        let finished = pair.client.take_outgoing();
+        pair.give_server(&finished).unwrap();
+        let tickets = pair.server.take_outgoing();
+        let (begun, rest) = tickets.split_at(tickets.len() / 2);
+        assert_eq!(pair.give_client(begun), Ok(Heard::default()));
+        assert!(!pair.client.incoming.is_empty());
+        let sealed = match ends {
+            false => pair.client.seal(b"hello").unwrap(),
+            true => {
+                pair.client.close();
+                pair.client.take_outgoing()
+            }
+        };
+        let heard = pair.give_server(&sealed).unwrap();
+        assert_eq!(heard.peer_closed, ends);
+        assert_eq!(pair.give_client(rest), Ok(Heard::default()));
+        let sealed = pair.server.seal(b"and back").unwrap();
+        pair.give_client(&sealed).unwrap();
+        assert_eq!(pair.at_client, b"and back");
+    }
+}
+
 #[test]
 fn a_forged_record_ends_the_connection() {
     let mut pair = Pair::of(VERSIONS[1]);

@@ -33,6 +33,9 @@ impl Worker {
         // No more than is needed: at a million connections, what doubling leaves unused would be as much as they themselves.
         self.clients.reserve_exact(slice.len());
         self.to_open.reserve_exact(slice.len());
+        if let Some(tls) = &mut self.tls {
+            tls.extend(slice.len());
+        }
         for (offset, member) in slice.clone().enumerate() {
             self.clients.push(Client::new(order.index, member));
             // The pace is that of the ramp alone: who returns later comes as fast as the server permits.
@@ -123,6 +126,17 @@ impl Worker {
             self.gone(index, &what, now_ns, books);
             return;
         }
+        self.receive(index);
+        match self.tls.is_some() {
+            true => self.secure(index, now_ns, books),
+            false => self.request(index),
+        }
+    }
+
+    /// Asks the server for a WebSocket.
+    pub(super) fn request(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        client.phase = Phase::Handshake;
         let (key, member) = (client.key(index), client.member);
         let settings = Arc::clone(&self.settings);
         let user = self.groups[usize::from(client.group)]
@@ -131,7 +145,6 @@ impl Worker {
             .user_name(member);
         let path = settings.protocol.request_target(&settings.path, &user);
         let request = handshake::request(&settings.host, &path, &handshake_key(key), &[], &[]);
-        self.receive(index);
         self.send(index, request);
     }
 
@@ -214,6 +227,7 @@ impl Worker {
         while let Some(index) = self.attempts.overdue(&self.clients, now_ns) {
             let what = match self.clients[index as usize].phase {
                 Phase::Connecting => "timed out: connecting",
+                Phase::Securing => "timed out",
                 Phase::Handshake => "timed out: handshake",
                 Phase::Joining => "timed out: joining",
                 _ => {
@@ -230,9 +244,12 @@ impl Worker {
     pub(super) fn gone(&mut self, index: u32, what: &str, now_ns: u64, books: &mut Books) {
         let client = &mut self.clients[index as usize];
         match client.phase {
-            Phase::Connecting | Phase::Handshake | Phase::Joining => {
+            Phase::Connecting | Phase::Securing | Phase::Handshake | Phase::Joining => {
                 books.tally.failed += 1;
-                books.error(what.to_owned());
+                books.error(match client.phase {
+                    Phase::Securing => format!("TLS handshake: {what}"),
+                    _ => what.to_owned(),
+                });
                 client.failures = client.failures.saturating_add(1);
                 self.attempts.end();
             }
@@ -263,6 +280,9 @@ impl Worker {
         client.phase = Phase::Free;
         client.stalled = false;
         let returned = client.returned;
+        if let Some(tls) = &mut self.tls {
+            tls.close(index);
+        }
         let returns = self.local(&self.clients[index as usize]).order.returns;
         // One that has never been a member tries until the ramp is given up.
         if returns || !returned {

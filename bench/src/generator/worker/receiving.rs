@@ -30,10 +30,34 @@ impl Worker {
         now_ns: u64,
         books: &mut Books,
     ) {
+        if self.tls.is_none() {
+            self.read(index, buffer, length, now_ns, books);
+            return;
+        }
+        let ended = self.decrypt(index, buffer, length);
+        self.read(index, buffer, length, now_ns, books);
+        if let Some(what) = ended {
+            self.gone(index, &what, now_ns, books);
+        }
+    }
+
+    /// Reads what has arrived: in the buffer, or decrypted from it.
+    fn read(
+        &mut self,
+        index: u32,
+        buffer: BufferId,
+        length: usize,
+        now_ns: u64,
+        books: &mut Books,
+    ) {
+        let arrived: &[u8] = match &self.tls {
+            Some(tls) => tls.plain(),
+            None => self.driver.buffer(buffer, length),
+        };
         let rest;
-        let received: &[u8] = match self.clients[index as usize].phase {
+        let received = match self.clients[index as usize].phase {
             Phase::Handshake => {
-                let received = self.driver.buffer(buffer, length).to_vec();
+                let received = arrived.to_vec();
                 if !self.answered(index, &received, now_ns, books) {
                     return;
                 }
@@ -45,8 +69,10 @@ impl Worker {
                     .map_or_else(Vec::new, |kept| kept.bytes().to_vec());
                 &rest
             }
-            Phase::Joining | Phase::Ready | Phase::Leaving => self.driver.buffer(buffer, length),
-            Phase::Free | Phase::Connecting | Phase::Ending | Phase::Closing => return,
+            Phase::Joining | Phase::Ready | Phase::Leaving => arrived,
+            Phase::Free | Phase::Connecting | Phase::Securing | Phase::Ending | Phase::Closing => {
+                return;
+            }
         };
         let mut reaction = Reaction::default();
         let client = &mut self.clients[index as usize];
