@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::client::{Client, number};
+use crate::client::Client;
 use crate::server::Server;
 
 /// A file that is gone when the test ends.
