@@ -11,7 +11,8 @@ readonly SUITE=engine/tests/autobahn
 readonly WORK=.check/autobahn
 readonly VENV=$WORK/venv
 readonly REPORTS=$WORK/reports
-readonly PROGRAMS=${CARGO_TARGET_DIR:-target}/release
+readonly PROFILE=${SHARDCAST_PROFILE:-release}
+readonly PROGRAMS=${CARGO_TARGET_DIR:-target}/$PROFILE
 readonly ACCELERATOR=wsaccel==0.6.2
 # The last release that makes environments for Python 2.7.
 readonly VIRTUALENV=virtualenv==20.21.1
@@ -56,6 +57,8 @@ Python 2.7, its container image is used with docker or podman.
 
 Ends with 0 if every case that was asked for ran and was OK, 1 if not, 3 if the suite cannot be run here. The summary is
 printed and written to .check/autobahn/summary.md; the suite's own pages are .check/autobahn/reports/*/index.html.
+
+SHARDCAST_PROFILE=debug has the servers of a debug build tested instead of those of a release build.
 TEXT
 }
 
@@ -140,8 +143,14 @@ install_suite() {
 }
 
 build_servers() {
-    say "Building the servers"
-    cargo build --release -p shardcast --bins --examples
+    local options=(--bins --examples)
+    case $PROFILE in
+    release) options+=(--release -p shardcast) ;;
+    # As `cargo test --workspace` does: a package alone takes other features of its dependencies, and all would be built again.
+    debug) options+=(--workspace) ;;
+    esac
+    say "Building the servers ($PROFILE)"
+    cargo build "${options[@]}"
 }
 
 server_command() {
@@ -305,6 +314,7 @@ parse() {
 main() {
     local server
     parse "$@"
+    [[ $PROFILE == release || $PROFILE == debug ]] || fail "SHARDCAST_PROFILE takes release or debug, not $PROFILE"
     find_runner
     have cargo || fail "cargo is missing: install Rust as https://www.rust-lang.org/tools/install says."
     python3 -c 'import tomllib' 2>/dev/null || fail "python3 3.11 or newer is missing: it judges the reports."

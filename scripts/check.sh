@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VENV=.check/venv
+# What a stage printed that ran beside others.
+readonly BESIDE_LOG=.check/beside.log
 readonly CLIENTS=engine/tests/clients
 # The oldest Node.js and Python that the client scripts are written for.
 readonly NODE_MAJOR_LEAST=18
@@ -13,12 +15,15 @@ readonly PYTHON_MINOR_LEAST=11
 # The exit code of scripts/autobahn.sh where there is nothing to run the suite with.
 readonly CONFORMANCE_CANNOT_RUN=3
 
+# The stage that runs beside others: its process group.
+BESIDE=
+
 usage() {
     cat <<'TEXT'
 Usage: scripts/check.sh [--quick | --full | --help]
 
-  (nothing)  formatting, lints, unit and integration tests, interleavings, documentation, end-to-end tests, a short conformance
-             run, a short run of each fuzz target
+  (nothing)  formatting, lints, unit, integration and end-to-end tests, interleavings, documentation, the operator scripts, a short
+             run of each fuzz target, a short conformance run
   --quick    formatting, lints and the unit tests: what to run while writing
   --full     the same as without an option with the whole conformance suite, then all tests once more in the release profile, those of
              the peers in Rust, and what looks after memory
@@ -39,6 +44,31 @@ fail() {
 
 have() {
     command -v "$1" >/dev/null 2>&1
+}
+
+# Starts a stage beside those that follow, until `finish`. It has a process group of its own, which can be ended as a whole.
+start() {
+    mkdir -p "${BESIDE_LOG%/*}"
+    set -m
+    "$@" >"$BESIDE_LOG" 2>&1 </dev/null &
+    set +m
+    BESIDE=$!
+}
+
+# Waits for the stage that was started, prints what it said, and fails if it did.
+finish() {
+    local status=0
+    wait "$BESIDE" || status=$?
+    BESIDE=
+    cat "$BESIDE_LOG"
+    ((status == 0)) || exit "$status"
+}
+
+# Ends the stage that still runs beside one that failed.
+clean_up() {
+    if [[ -n $BESIDE ]]; then
+        kill -TERM -- "-$BESIDE" 2>/dev/null || true
+    fi
 }
 
 # Prints one line for each Debian package that the checks need and the system lacks.
@@ -99,7 +129,6 @@ install_needs() {
     have cargo || fail "cargo is missing: install Rust as https://www.rust-lang.org/tools/install says."
     install_packages
     check_versions
-    install_clients
 }
 
 check_format() {
@@ -137,14 +166,14 @@ test_operator_scripts() {
     SHARDCAST_PROFILE=debug python3 -B -m unittest discover --start-directory scripts/tests
 }
 
-# Every interleaving of the sleep and wake handshake. Its own target directory: the flag rebuilds every crate.
+# Every interleaving of the sleep and wake handshake. Of the whole workspace, as all tests are built: a package alone takes other
+# features of its dependencies, and all would be built again.
 test_interleavings() {
     say "Interleavings of the mailboxes"
-    RUSTFLAGS="--cfg shardcast_loom" CARGO_TARGET_DIR=target/loom \
-        cargo test -p shardcast-shard --release --lib doorbell
+    cargo test --workspace --test interleavings -- --include-ignored
 }
 
-# Autobahn|Testsuite: a few sizes of each kind, or all of it.
+# Autobahn|Testsuite: a few sizes of each kind against the servers of the tests before, or all of it against those of a release build.
 test_conformance() {
     say "Conformance"
     python3 -B -m unittest discover --start-directory engine/tests/autobahn
@@ -202,21 +231,27 @@ main() {
         return
     fi
 
+    trap clean_up EXIT
     install_needs
+    start install_clients
     check_format
     check_lints
+    finish
     test_all
-    test_operator_scripts
+    # Hundreds of short processes, one after the other, on one core; what runs beside them measures no time.
+    start test_operator_scripts
     test_interleavings
     check_documentation
     test_fuzz_targets
+    finish
     if [[ $mode == full ]]; then
         test_conformance
         test_all --release
         test_peers
         test_memory
     else
-        test_conformance --quick
+        # The servers are built already, with assertions that a release build has not.
+        SHARDCAST_PROFILE=debug test_conformance --quick
     fi
     say "Everything holds"
 }

@@ -32,9 +32,12 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 def build(*packages):
     """Makes the binaries where they are missing or old."""
-    chosen = [word for package in packages for word in ("-p", package)]
-    profile = ["--release"] if PROFILE == "release" else []
-    subprocess.run(["cargo", "build", "--quiet", *profile, *chosen], cwd=ROOT, check=True)
+    if PROFILE == "release":
+        chosen = ["--release", *(word for package in packages for word in ("-p", package))]
+    else:
+        # As `cargo test --workspace` does: a package alone takes other features of its dependencies, and all would be built again.
+        chosen = ["--workspace", "--bins", "--examples"]
+    subprocess.run(["cargo", "build", "--quiet", *chosen], cwd=ROOT, check=True)
 
 
 def allow_many_descriptors():

@@ -443,6 +443,8 @@ fn the_toml_form_read_again_gives_the_same_configuration() {
         ("smt", "on"),
         ("steering", "off"),
         ("table_size", "20000"),
+        ("tls_cert", "/etc/shardcast/chain.pem"),
+        ("tls_key", "/etc/shardcast/key.pem"),
         ("origins", "https://a.example,http://b.example:8080"),
         ("slow_consumer", "drop_oldest"),
         ("compression", "dedicated"),

@@ -15,7 +15,7 @@ mod doorbell;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{self, AtomicBool, Ordering};
 
 use crate::driver::ShardId;
 use doorbell::{Doorbell, WORD_BITS};
@@ -418,5 +418,5 @@ impl<R, D, C> Mailbox<R, D, C> {
     }
 }
 
-#[cfg(all(test, not(shardcast_loom)))]
+#[cfg(test)]
 mod tests;

@@ -1,9 +1,8 @@
 //! The settings that say who may connect.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{NotPermitted, Number, Setting, Text, milliseconds};
+use super::{NotPermitted, Number, Path, Setting, Text, milliseconds};
 use crate::config::access::{Anonymous, is_url};
 
 /// Who may connect, and which tokens count.
@@ -43,18 +42,12 @@ pub(super) fn access_settings() -> Vec<Setting> {
 
 fn key_settings() -> Vec<Setting> {
     vec![
-        Text {
+        Path {
             name: "auth_key",
             help: "File with the key that tokens are checked with: a public key in PEM (RSA for RS256, EC P-256 for ES256, Ed25519 for EdDSA), or a secret of 32 bytes or more \
                    for HS256, in base64 if it begins with `base64:`.",
-            placeholder: "FILE",
-            default: "empty",
-            permitted: "the path of a file",
-            read: |config| config.access.key_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
-            write: |config, text| {
-                config.access.key_file = present(text).map(PathBuf::from);
-                Ok(())
-            },
+            read: |config| config.access.key_file.as_ref(),
+            write: |config, path| config.access.key_file = path,
         }
         .into(),
         Text {
