@@ -11,7 +11,6 @@ const THREADS: usize = 4;
 /// Texts that are valid, whatever a terminal makes of them.
 fn valid_texts() -> Vec<String> {
     let mut texts: Vec<String> = [
-        "e\u{301}\u{327}\u{308}",
         "\u{202e}right to left\u{202c}",
         "العربية עברית",
         "\u{200b}\u{200d}\u{2060}\u{feff}",
@@ -21,7 +20,7 @@ fn valid_texts() -> Vec<String> {
         "\u{d7ff}\u{e000}\u{fffd}",
         "𝕬𝕭\u{1d173}",
         "\u{85}\u{2028}\u{2029}",
-        "ﷺ\u{1100}\u{1161}\u{11a8}",
+        "ﷺ각",
     ]
     .map(str::to_owned)
     .into();
@@ -29,6 +28,14 @@ fn valid_texts() -> Vec<String> {
     texts.push(format!("Z{}", "\u{300}".repeat(120)));
     texts
 }
+
+/// Texts that are not in normalisation form C: contents, and no names.
+const NOT_NORMAL: [&str; 4] = [
+    "e\u{301}\u{327}\u{308}",
+    "\u{1100}\u{1161}\u{11a8}",
+    "\u{212b}",
+    "caf\u{65}\u{301}",
+];
 
 /// Contents as they stand in JSON, with escapes of every kind.
 const ESCAPED: [&str; 6] = [
@@ -73,7 +80,7 @@ fn every_kind_of_text() {
     let outcome = attack.play(|arena, _| {
         while arena.goes_on() {
             valid(arena);
-            control_characters(arena);
+            no_names(arena);
             for content in NOT_JSON {
                 let text = format!("{{\"type\":\"direct\",\"to\":\"x\",\"content\":{content}}}");
                 closed(arena, "not JSON", text.as_bytes());
@@ -89,6 +96,7 @@ fn every_kind_of_text() {
         "not JSON: 1003",
         "not UTF-8: 1007",
         "name with control characters: bad_request",
+        "name not in normal form: bad_request",
     ]);
 }
 
@@ -98,6 +106,7 @@ fn valid(arena: &Arena) {
     let texts = valid_texts();
     let mut contents: Vec<String> = texts.iter().map(|text| json!(text).to_string()).collect();
     contents.extend(ESCAPED.map(str::to_owned));
+    contents.extend(NOT_NORMAL.map(|text| json!(text).to_string()));
     for (index, content) in contents.iter().enumerate() {
         let room = &texts[index % texts.len()];
         let name = json!(room);
@@ -123,10 +132,13 @@ fn valid(arena: &Arena) {
     }
 }
 
-/// Names may not hold control characters, however they are written.
-fn control_characters(arena: &Arena) {
+/// Names may not hold control characters, however they are written, and are in normalisation form C.
+fn no_names(arena: &Arena) {
     let mut attacker = Attacker::open(arena);
-    for name in [r"\u0000", r"a\u0000b", r"\n", r"\u007f", r"\u001b[2J"] {
+    let control = [r"\u0000", r"a\u0000b", r"\n", r"\u007f", r"\u001b[2J"]
+        .map(|name| ("name with control characters", name));
+    let not_normal = NOT_NORMAL.map(|name| ("name not in normal form", name));
+    for (what, name) in control.into_iter().chain(not_normal) {
         let join = format!("{{\"type\":\"join\",\"room\":\"{name}\"}}");
         attacker.send(&frame(FINAL_TEXT, join.as_bytes()));
         let code = attacker.text_with("\"error\"").and_then(|text| {
@@ -134,7 +146,7 @@ fn control_characters(arena: &Arena) {
             Some(object["code"].as_str()?.to_owned())
         });
         let code = code.unwrap_or_else(|| "no answer".to_owned());
-        arena.count(format!("name with control characters: {code}"));
+        arena.count(format!("{what}: {code}"));
     }
 }
 
