@@ -73,10 +73,10 @@ clean_up() {
 
 # Prints one line for each Debian package that the checks need and the system lacks.
 missing_packages() {
-    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm shellcheck:shellcheck) one
+    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl shellcheck:shellcheck) one
     # Namespaces need root, and what is tested in them is left out without.
     if ((EUID == 0)); then
-        needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack)
+        needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan)
     fi
     for one in "${needed[@]}"; do
         have "${one%%:*}" || echo "${one#*:}"
