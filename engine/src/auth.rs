@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use shardcast_shard::app::{Context, Count, Dismissal, TokenOutcome};
 use shardcast_shard::rights::Identity;
+use shardcast_shard::ws::close::UNAUTHORIZED;
 use shardcast_shard::ws::{Refusal, RefusalStatus, UpgradeRequest};
 
 use crate::config::{Anonymous, Config, ConfigError, EffectiveConfig};
@@ -33,9 +34,6 @@ use token::Verifier;
 
 /// Seconds after which a client whose token could not be checked may try again.
 const RETRY_AFTER_SECONDS: u32 = 2;
-
-/// The code with which a connection is closed because of its token.
-pub const UNAUTHORIZED_CLOSE: u16 = 4401;
 
 /// Closed because the server cannot tell now; RFC 6455's registry calls it "try again later".
 const TRY_AGAIN_LATER_CLOSE: u16 = 1013;
@@ -123,8 +121,10 @@ fn permits_guests(config: &Config) -> bool {
 pub(crate) enum Visitor {
     /// The bearer of a good token.
     Known(Identity),
-    /// Nobody asks who it is.
+    /// Nobody asks who it is: under whatever name it gives itself.
     Guest,
+    /// Let in beside bearers of tokens, whose names it may not take: under one that the server makes up.
+    Stranger,
     /// The first message says it.
     Unnamed,
 }
@@ -157,7 +157,7 @@ impl Authenticator {
             )
         })?;
         match token {
-            None if self.access.guests => Ok(Visitor::Guest),
+            None if self.access.guests => Ok(Visitor::Stranger),
             None => Ok(Visitor::Unnamed),
             Some(token) => match self.verify(context, &token) {
                 Ok(identity) => Ok(Visitor::Known(identity)),
@@ -198,7 +198,7 @@ impl Authenticator {
 pub(crate) fn dismissal(refused: Refused) -> Dismissal {
     let code = match refused {
         Refused::NoKeys => TRY_AGAIN_LATER_CLOSE,
-        _ => UNAUTHORIZED_CLOSE,
+        _ => UNAUTHORIZED,
     };
     Dismissal {
         code,

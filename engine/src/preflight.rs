@@ -39,7 +39,23 @@ const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
 
 /// Memory of the machine for an idle connection: about 4.0 KB for the kernel's socket, 0.3 KB for the poll that waits for its bytes, 0.2 KB of
 /// the engine's own (ARCHITECTURE.md, "What an idle connection costs").
-pub(crate) const CONNECTION_BYTES: u64 = 4500;
+const CONNECTION_BYTES: u64 = 4500;
+
+/// What one over TLS takes besides: its keys (README.md, "TLS").
+const TLS_BYTES: u64 = 3600;
+
+/// Memory of the process alone for what an idle connection is encrypted with, where it is.
+pub(crate) fn tls_bytes(config: &Config) -> u64 {
+    match config.tls_cert {
+        Some(_) => TLS_BYTES,
+        None => 0,
+    }
+}
+
+/// Memory of the machine for an idle connection.
+pub(crate) fn connection_bytes(config: &Config) -> u64 {
+    CONNECTION_BYTES + tls_bytes(config)
+}
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -413,7 +429,8 @@ fn memory(config: &Config, host: &Host) -> Finding {
     let Some(total) = host.memory_bytes else {
         return Finding::ok(WHAT, "unknown".to_owned());
     };
-    let room = total / CONNECTION_BYTES;
+    let each = connection_bytes(config);
+    let room = total / each;
     let value = format!(
         "{}, room for about {} idle connections",
         bytes(total),
@@ -426,7 +443,7 @@ fn memory(config: &Config, host: &Host) -> Finding {
             value,
             format!(
                 "--connections-max {room}, or a machine with {}",
-                bytes(asked.saturating_mul(CONNECTION_BYTES))
+                bytes(asked.saturating_mul(each))
             ),
         );
     }

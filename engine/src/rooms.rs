@@ -8,12 +8,16 @@ use shardcast_shard::hub::{Event, Name, Target};
 use shardcast_shard::rights::Identity;
 use shardcast_shard::wire::json::{self, DecodeError, JsonDecoder};
 use shardcast_shard::wire::{Command, check_name};
+use shardcast_shard::ws::close::UNAUTHORIZED;
 use shardcast_shard::ws::{Message, MessageKind, Refusal, RefusalStatus, UpgradeRequest};
 
-use crate::auth::{self, Access, Authenticator, Refused, UNAUTHORIZED_CLOSE, Visitor};
+use crate::auth::{self, Access, Authenticator, Refused, Visitor};
 
 /// The path of the protocol.
 pub const PATH: &str = "/ws";
+
+/// The query parameter that names the user where no token does.
+const USER_PARAMETER: &str = "user";
 
 /// The code with which a connection is closed that does not speak the protocol.
 const MALFORMED_CLOSE: u16 = 1003;
@@ -63,14 +67,25 @@ impl Rooms {
     }
 
     fn guest(context: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Name, Refusal> {
-        let Some(user) = request.query_value("user") else {
+        let Some(user) = request.query_value(USER_PARAMETER) else {
             return Ok(guest_name(context.random()));
         };
         check_name(&user, context.limits().user_name_size_max).map_err(|problem| {
-            let text = format!("the query parameter `user` {problem}");
+            let text = format!("the query parameter `{USER_PARAMETER}` {problem}");
             Refusal::new(RefusalStatus::BadRequest, text)
         })?;
         Ok(Name::from(user.as_ref()))
+    }
+
+    /// A name of one's choice would be that of a bearer's, and bring that user's direct messages.
+    fn stranger(context: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Name, Refusal> {
+        match request.query_value(USER_PARAMETER) {
+            None => Ok(guest_name(context.random())),
+            Some(_) => Err(Refusal::new(
+                RefusalStatus::BadRequest,
+                "here a token names the user; bring one, or connect without the query parameter `user` as a guest",
+            )),
+        }
     }
 
     fn carry_out(
@@ -243,6 +258,10 @@ impl App for Rooms {
                 user: Self::guest(context, request)?,
                 grant: None,
             }),
+            Visitor::Stranger => Some(Identity {
+                user: Self::stranger(context, request)?,
+                grant: None,
+            }),
             Visitor::Unnamed => None,
         };
         Ok(Admission {
@@ -275,7 +294,7 @@ impl App for Rooms {
                 .map_err(auth::dismissal),
             Err(DecodeError::Malformed) => Err(dismissal(MALFORMED_CLOSE, "malformed message")),
             Ok(_) | Err(DecodeError::BadRequest { .. }) => Err(dismissal(
-                UNAUTHORIZED_CLOSE,
+                UNAUTHORIZED,
                 r#"say first who you are: {"type":"auth","token":TOKEN}"#,
             )),
         }

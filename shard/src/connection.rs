@@ -316,10 +316,11 @@ impl Settling<'_> {
     }
 
     /// What TLS itself has to say, where nothing else waits.
-    fn outgoing(&mut self, ends: bool) -> Option<Bytes> {
+    fn outgoing(&mut self, key: ConnectionKey, ends: bool) -> Option<Bytes> {
         let tls = self.tls.as_mut()?;
-        if ends {
-            tls.close();
+        if ends && catch_unwind(AssertUnwindSafe(|| tls.close())).is_err() {
+            self.unsealable.push(key);
+            return None;
         }
         tls.has_outgoing().then(|| tls.take_outgoing())
     }
@@ -468,7 +469,7 @@ impl Connection {
             settling.outboxes.release(&mut self.outbox);
         }
         let ends = matches!(self.state, State::Finishing | State::Leaving);
-        if let Some(records) = settling.outgoing(ends) {
+        if let Some(records) = settling.outgoing(key, ends) {
             let outbox = settling.outboxes.ensure(&mut self.outbox);
             outbox.put_in_flight(records.clone());
             self.flags.insert(Flags::SENDING);

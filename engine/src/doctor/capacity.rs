@@ -5,8 +5,8 @@ use shardcast_shard::limits::{Limits, SLOT_BITS};
 use super::system::{Bound, System};
 use super::{Exam, UNLIMITED, settings};
 use crate::preflight::{
-    CONNECTION_BYTES, Finding, PROCESS_DESCRIPTORS, SHARD_DESCRIPTORS, TABLE_RESERVE, bytes,
-    commas, raise_descriptors,
+    Finding, PROCESS_DESCRIPTORS, SHARD_DESCRIPTORS, TABLE_RESERVE, bytes, commas,
+    connection_bytes, raise_descriptors, tls_bytes,
 };
 
 /// Most shards of an engine.
@@ -177,31 +177,36 @@ fn open_files(exam: &Exam<'_>) -> Option<Cap> {
 
 fn memory(exam: &Exam<'_>) -> Option<Cap> {
     let total = exam.host.memory_bytes?;
-    let wanted = exam.connections.saturating_mul(CONNECTION_BYTES);
+    let each = connection_bytes(exam.config);
+    let wanted = exam.connections.saturating_mul(each);
     Some(Cap {
         what: "memory",
-        connections: total / CONNECTION_BYTES,
-        why: of_memory(total, "of this machine"),
+        connections: total / each,
+        why: of_memory(total, "of this machine", each),
         remedy: format!("a machine with {}", bytes(wanted)),
     })
 }
 
 /// `8 GiB of this machine, 4,500 bytes for an idle connection`.
-fn of_memory(total: u64, of: &str) -> String {
+fn of_memory(total: u64, of: &str, each: u64) -> String {
     format!(
         "{} {of}, {} bytes for an idle connection",
         bytes(total),
-        commas(CONNECTION_BYTES)
+        commas(each)
     )
 }
 
 fn memory_mib_max(exam: &Exam<'_>) -> Option<Cap> {
     let mebibytes = exam.config.limits.memory_mib_max;
-    let wanted = exam.connections.saturating_mul(ENGINE_BYTES);
+    let each = ENGINE_BYTES + tls_bytes(exam.config);
+    let wanted = exam.connections.saturating_mul(each);
     (mebibytes > 0).then(|| Cap {
         what: "memory_mib_max",
-        connections: (mebibytes << 20) / ENGINE_BYTES,
-        why: format!("{mebibytes} MiB of the process, {ENGINE_BYTES} bytes for an idle connection"),
+        connections: (mebibytes << 20) / each,
+        why: format!(
+            "{mebibytes} MiB of the process, {} bytes for an idle connection",
+            commas(each)
+        ),
         remedy: format!("--memory-mib-max {}", wanted.div_ceil(1 << 20)),
     })
 }
@@ -209,11 +214,12 @@ fn memory_mib_max(exam: &Exam<'_>) -> Option<Cap> {
 /// The group counts the kernel's memory for a socket as well.
 fn control_group(exam: &Exam<'_>) -> Option<Cap> {
     let Bound { value, file } = exam.system.cgroup.memory_max.as_ref()?;
-    let wanted = exam.connections.saturating_mul(CONNECTION_BYTES);
+    let each = connection_bytes(exam.config);
+    let wanted = exam.connections.saturating_mul(each);
     Some(Cap {
         what: "control group",
-        connections: value / CONNECTION_BYTES,
-        why: of_memory(*value, &format!("by {}", file.display())),
+        connections: value / each,
+        why: of_memory(*value, &format!("by {}", file.display()), each),
         remedy: format!(
             "echo {wanted} > {} (as root), MemoryMax={wanted} (systemd) or --memory {wanted} (docker)",
             file.display()

@@ -7,7 +7,7 @@ use super::capacity::is_tracked;
 use super::{Exam, settings};
 use crate::config::Steering;
 use crate::preflight::{
-    CONNECTION_BYTES, Finding, Preflight, Severity, bytes, commas, shard_locked_bytes,
+    Finding, Preflight, Severity, bytes, commas, connection_bytes, shard_locked_bytes,
 };
 use crate::topology::{Interface, format_cpu_list};
 
@@ -169,7 +169,9 @@ fn soft_locked_memory(exam: &Exam<'_>) -> Finding {
 
 fn memory_high(exam: &Exam<'_>) -> Finding {
     const WHAT: &str = "memory.high";
-    let needed = exam.connections.saturating_mul(CONNECTION_BYTES);
+    let needed = exam
+        .connections
+        .saturating_mul(connection_bytes(exam.config));
     match &exam.system.cgroup.memory_high {
         None => Finding::ok(WHAT, "no bound of a control group".to_owned()),
         Some(bound) if bound.value < needed => Finding::warning(

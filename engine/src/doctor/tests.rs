@@ -751,6 +751,26 @@ const CASES: &[Case] = &[
         remedy: Some("a machine with 4.1 GiB"),
     },
     Case {
+        change: |config, host, _| {
+            host.memory_bytes = Some(4 << 30);
+            config.tls_cert = Some("chain.pem".into());
+        },
+        what: "memory",
+        severity: Severity::Fatal,
+        value: "530,242: 4 GiB of this machine, 8,100 bytes",
+        remedy: Some("a machine with 7.5 GiB"),
+    },
+    Case {
+        change: |config, _, _| {
+            config.limits.memory_mib_max = 245;
+            config.tls_cert = Some("chain.pem".into());
+        },
+        what: "memory_mib_max",
+        severity: Severity::Fatal,
+        value: "66,623: 245 MiB of the process, 3,856 bytes",
+        remedy: Some("--memory-mib-max 3678"),
+    },
+    Case {
         change: |config, _, _| config.limits.memory_mib_max = 128,
         what: "memory_mib_max",
         severity: Severity::Fatal,

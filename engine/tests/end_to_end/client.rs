@@ -104,7 +104,8 @@ impl Client {
         Self::shake_hands(server, "/ws").unwrap_or_else(|error| panic!("cannot connect: {error}"))
     }
 
-    fn open(server: &Server, path: &str) -> Result<Self, String> {
+    /// Connects with a path of any kind, where the server may refuse.
+    pub(crate) fn open(server: &Server, path: &str) -> Result<Self, String> {
         let mut client = Self::shake_hands(server, path)?;
         client.welcome = client.try_expect("welcome", |object| object["type"] == "welcome")?;
         Ok(client)
@@ -256,6 +257,11 @@ impl Client {
     /// Takes everything of this type about this room that was received and not asked for.
     pub(crate) fn take_unclaimed_in(&mut self, kind: &str, room: &str) -> Vec<Value> {
         self.take_unclaimed_where(|object| object["type"] == kind && object["room"] == room)
+    }
+
+    /// Takes everything that was received and not asked for.
+    pub(crate) fn take_all(&mut self) -> Vec<Value> {
+        self.take_unclaimed_where(|_| true)
     }
 
     fn take_unclaimed_where(&mut self, fits: impl FnMut(&Value) -> bool) -> Vec<Value> {

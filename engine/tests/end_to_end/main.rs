@@ -31,6 +31,7 @@ mod memory;
 mod off_the_shelf;
 mod order;
 mod presence;
+mod rights;
 mod room_settings;
 mod rooms;
 mod shutdown;

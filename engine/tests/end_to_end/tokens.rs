@@ -20,7 +20,7 @@ pub(crate) fn claims(user: &str) -> Value {
     json!({"sub": user, "exp": seconds_from_now(3600)})
 }
 
-fn claims_with(user: &str, others: &Value) -> Value {
+pub(crate) fn claims_with(user: &str, others: &Value) -> Value {
     let mut claims = claims(user);
     for (name, value) in others.as_object().unwrap() {
         claims[name] = value.clone();
@@ -319,9 +319,13 @@ fn a_token_grants_what_its_claims_say_and_no_more() {
 fn guests_and_bearers_of_tokens_side_by_side() {
     let signer = Signer::secret();
     let (server, _key) = server(&signer, &["--anonymous", "on"]);
-    let mut guest = Client::connect(&server, "guest");
-    assert_eq!(guest.welcome["user"], "guest");
+    let mut guest = Client::connect_anonymous(&server);
+    let name = guest.welcome["user"].as_str().unwrap();
+    assert!(name.starts_with("u-"), "{name}");
     guest.join("hall");
+    let (response, text) = answer(&server, "/ws?user=ada", "");
+    assert_eq!(response.status, 400, "a name that a token may give");
+    assert!(text.contains("a token names the user"), "{text}");
     let token = signer.token(&claims("ada"));
     assert_eq!(
         Client::connect_with_token(&server, &token).welcome["user"],

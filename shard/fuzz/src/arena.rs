@@ -107,6 +107,7 @@ impl Arena {
             slow_consumer: self.options.slow_consumer,
             rooms: Arc::default(),
             compression: Compression::default(),
+            tls: None,
             table_size: self.options.setup.slots,
             hash_seed: self.options.seed,
             random_seed: self.options.seed,

@@ -10,7 +10,7 @@ pub(super) fn access_settings() -> Vec<Setting> {
     let mut settings = vec![
         Text {
             name: "anonymous",
-            help: "Whether connections without a token are let in, under any name they like: `on`, `off`, or `auto`, which is `on` where the server listens on a \
+            help: "Whether connections without a token are let in, with every right; under any name they like, or, where keys are configured, under one that the server makes up: `on`, `off`, or `auto`, which is `on` where the server listens on a \
                    loopback address and no key is configured.",
             placeholder: "MODE",
             default: "auto",
