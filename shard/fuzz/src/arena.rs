@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use shardcast::Rooms;
 use shardcast_shard::admission::Admission;
-use shardcast_shard::driver::{Clock, Driver, ShardId};
 use shardcast_shard::compression::Compression;
+use shardcast_shard::driver::{Clock, Driver, ShardId};
 use shardcast_shard::hub::HubCounts;
 use shardcast_shard::limits::Limits;
 use shardcast_shard::mailbox::Mesh;
