@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use shardcast_shard::app::{Context, Count, Dismissal, TokenOutcome};
 use shardcast_shard::rights::Identity;
-use shardcast_shard::ws::close::UNAUTHORIZED;
+use shardcast_shard::ws::close::{TRY_AGAIN_LATER, UNAUTHORIZED};
 use shardcast_shard::ws::{Refusal, RefusalStatus, UpgradeRequest};
 
 use crate::config::{Anonymous, Config, ConfigError, EffectiveConfig};
@@ -34,9 +34,6 @@ use token::Verifier;
 
 /// Seconds after which a client whose token could not be checked may try again.
 const RETRY_AFTER_SECONDS: u32 = 2;
-
-/// Closed because the server cannot tell now; RFC 6455's registry calls it "try again later".
-const TRY_AGAIN_LATER_CLOSE: u16 = 1013;
 
 /// Who may connect, for all shards.
 #[derive(Clone, Debug)]
@@ -197,7 +194,7 @@ impl Authenticator {
 /// How a connection is told that the token in its first message does not count.
 pub(crate) fn dismissal(refused: Refused) -> Dismissal {
     let code = match refused {
-        Refused::NoKeys => TRY_AGAIN_LATER_CLOSE,
+        Refused::NoKeys => TRY_AGAIN_LATER,
         _ => UNAUTHORIZED,
     };
     Dismissal {

@@ -8,7 +8,7 @@ use shardcast_shard::hub::{Event, Name, Target};
 use shardcast_shard::rights::Identity;
 use shardcast_shard::wire::json::{self, DecodeError, JsonDecoder};
 use shardcast_shard::wire::{Command, check_name};
-use shardcast_shard::ws::close::UNAUTHORIZED;
+use shardcast_shard::ws::close::{UNAUTHORIZED, UNSUPPORTED};
 use shardcast_shard::ws::{Message, MessageKind, Refusal, RefusalStatus, UpgradeRequest};
 
 use crate::auth::{self, Access, Authenticator, Refused, Visitor};
@@ -18,9 +18,6 @@ pub const PATH: &str = "/ws";
 
 /// The query parameter that names the user where no token does.
 const USER_PARAMETER: &str = "user";
-
-/// The code with which a connection is closed that does not speak the protocol.
-const MALFORMED_CLOSE: u16 = 1003;
 
 /// What is said of a binary message.
 const NOT_TEXT: &str = "malformed message: this protocol is JSON text";
@@ -130,7 +127,7 @@ impl Rooms {
     ) -> Result<(), Overload> {
         if message.kind == MessageKind::Binary {
             context.count(Count::MalformedMessage)?;
-            return context.close(connection, MALFORMED_CLOSE, NOT_TEXT);
+            return context.close(connection, UNSUPPORTED, NOT_TEXT);
         }
         if self.faults {
             cause_fault(context, message.payload)?;
@@ -139,7 +136,7 @@ impl Rooms {
             Ok(command) => Self::carry_out(&mut self.authenticator, context, connection, command),
             Err(DecodeError::Malformed) => {
                 context.count(Count::MalformedMessage)?;
-                context.close(connection, MALFORMED_CLOSE, "malformed message")
+                context.close(connection, UNSUPPORTED, "malformed message")
             }
             Err(DecodeError::BadRequest { message, id, room }) => {
                 context.count(Count::BadRequest)?;
@@ -280,7 +277,7 @@ impl App for Rooms {
             reason: reason.into(),
         };
         if message.kind == MessageKind::Binary {
-            return Err(dismissal(MALFORMED_CLOSE, NOT_TEXT));
+            return Err(dismissal(UNSUPPORTED, NOT_TEXT));
         }
         let limits = context.limits();
         if message.payload.len() as u64 > limits.token_size_max + ENVELOPE_SIZE_MAX {
@@ -292,7 +289,7 @@ impl App for Rooms {
                 .authenticator
                 .verify(context, token)
                 .map_err(auth::dismissal),
-            Err(DecodeError::Malformed) => Err(dismissal(MALFORMED_CLOSE, "malformed message")),
+            Err(DecodeError::Malformed) => Err(dismissal(UNSUPPORTED, "malformed message")),
             Ok(_) | Err(DecodeError::BadRequest { .. }) => Err(dismissal(
                 UNAUTHORIZED,
                 r#"say first who you are: {"type":"auth","token":TOKEN}"#,

@@ -51,7 +51,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, ConfigError> {
             continue;
         }
         let DeValue::Table(limits) = value.get_ref() else {
-            return Err(document.wrong_table(key, value));
+            return Err(document.wrong_limits(key, value));
         };
         for (key, value) in by_line(limits) {
             entries.push(document.entry(Section::Limits, key, value)?);
@@ -193,34 +193,39 @@ impl Document<'_> {
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
     ) -> ConfigError {
-        ConfigError::Value {
-            given: format!(
-                "{}:{}: {ROOMS_TABLE} = {}",
-                self.path.display(),
-                self.line(key.span().start),
-                self.excerpt(value.span())
-            ),
-            permitted: format!(
-                "a list of tables: for each pattern a line [[{ROOMS_TABLE}]] and its keys below it"
-            ),
-            default: "none: all rooms are alike".to_owned(),
-        }
+        let permitted = format!(
+            "a list of tables: for each pattern a line [[{ROOMS_TABLE}]] and its keys below it"
+        );
+        self.wrong_table(key, value, permitted, "none: all rooms are alike")
     }
 
-    fn wrong_table(
+    fn wrong_limits(
         &self,
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
     ) -> ConfigError {
+        let permitted = format!("a table: a line [{LIMITS_TABLE}] and the limits below it");
+        self.wrong_table(key, value, permitted, "every limit's own")
+    }
+
+    /// What stands where a table should.
+    fn wrong_table(
+        &self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        permitted: String,
+        default: &str,
+    ) -> ConfigError {
         ConfigError::Value {
             given: format!(
-                "{}:{}: {LIMITS_TABLE} = {}",
+                "{}:{}: {} = {}",
                 self.path.display(),
                 self.line(key.span().start),
+                key.get_ref(),
                 self.excerpt(value.span())
             ),
-            permitted: format!("a table: a line [{LIMITS_TABLE}] and the limits below it"),
-            default: "every limit's own".to_owned(),
+            permitted,
+            default: default.to_owned(),
         }
     }
 

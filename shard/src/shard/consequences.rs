@@ -13,11 +13,8 @@ use crate::hub::{Effect, Name, Target};
 use crate::outbox::{Origin, Role, SlowConsumer};
 use crate::rights::Rights;
 use crate::stats::ShardStats;
+use crate::ws::close::TOO_MANY_CONNECTIONS;
 use crate::ws::frame;
-
-/// The close code of a connection whose user has too many: the one of HTTP (RFC 6585 §4) among those that are an application's (RFC 6455 §7.4.2), as
-/// a browser tells a page nothing of a handshake that was refused.
-const CLOSE_USER_CONNECTIONS: u16 = 4429;
 
 /// Encodes an event as one message, shared by everybody who is sent it.
 pub(super) fn encode<A: App>(
@@ -87,7 +84,7 @@ impl<A: App> Core<A> {
             } else if let Some(key) = self.refused.pop_front() {
                 self.stats.close_user_connections.add(1);
                 let reason = "too many connections of this user";
-                self.end(key, CLOSE_USER_CONNECTIONS, reason, State::Closing);
+                self.end(key, TOO_MANY_CONNECTIONS, reason, State::Closing);
             } else if let Some(key) = self.table.next_too_slow() {
                 self.close_slow_consumer(key);
             } else if let Some(mail) = self.local.pop_front() {

@@ -23,6 +23,9 @@ pub const TRY_AGAIN_LATER: u16 = 1013;
 /// Who the peer is was not said, or is true no longer: the counterpart of the HTTP status 401 among the codes that are left to applications
 /// (RFC 6455 §7.4.2).
 pub const UNAUTHORIZED: u16 = 4401;
+/// The peer's user has too many connections: the counterpart of the HTTP status 429 (RFC 6585 §4) likewise, as a browser tells a page nothing of a
+/// handshake that was refused.
+pub const TOO_MANY_CONNECTIONS: u16 = 4429;
 
 /// How the peer broke RFC 6455, or RFC 7692 where that is named. The text fits into a close frame's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
