@@ -19,6 +19,7 @@ mod gathering;
 pub mod hub;
 pub mod limits;
 pub mod mailbox;
+pub mod orders;
 pub mod outbox;
 pub mod pattern;
 pub mod post;

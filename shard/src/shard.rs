@@ -6,7 +6,7 @@
 //!
 //! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
 //! carries out what the application and the rooms want, `grants` says what of that connections may do, `deadlines` is everything that happens by time, `encrypted`
-//! takes TLS off what was received, `stopping` ends the shard, `table` holds the connections.
+//! takes TLS off what was received, `ordering` carries out what other threads order, `stopping` ends the shard, `table` holds the connections.
 
 mod accepting;
 mod coalescing;
@@ -15,6 +15,7 @@ mod deadlines;
 mod encrypted;
 mod grants;
 mod input;
+mod ordering;
 mod stopping;
 mod table;
 #[cfg(test)]
@@ -35,8 +36,9 @@ use crate::connection::{Flags, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId};
 use crate::error::FatalError;
 use crate::hub::mail::Mail;
-use crate::hub::{Effects, Hub, HubCounts, Name, Target};
+use crate::hub::{Effects, Hub, HubCounts};
 use crate::limits::Limits;
+use crate::orders::{Order, Publication};
 use crate::outbox::{Backlog, Role, SlowConsumer};
 use crate::post::{Post, ShardMesh};
 use crate::random::Random;
@@ -87,19 +89,22 @@ pub struct ShardOptions {
 }
 
 /// Orders from an ordinary thread to a shard.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Control {
-    /// Close every connection and end.
+    /// Close every connection and end. Overtakes orders that wait.
     Stop(StopPlan),
-    /// Publish the text of one JSON value in the name of `user`.
-    Publish {
-        /// In whose name.
-        user: Name,
-        /// Where to.
-        target: Target,
-        /// The text of one JSON value.
-        content: Bytes,
-    },
+    /// Anything else. Orders wait, in order, while a mailbox of another shard is full. Boxed, as a channel holds places for many.
+    Order(Box<Order>),
+}
+
+impl From<Publication> for Control {
+    /// The order to publish, unanswered.
+    fn from(publication: Publication) -> Self {
+        Self::Order(Box::new(Order::Publish {
+            publication,
+            reply: None,
+        }))
+    }
 }
 
 /// What a pass of the loop came to.
@@ -173,8 +178,8 @@ pub(crate) struct Core<A: App> {
     pass_left: u64,
     /// Bytes of the answers that the message at hand was given.
     answer_bytes: usize,
-    /// Orders to publish, from [`Control::Publish`].
-    publishes: VecDeque<(Name, Target, Bytes)>,
+    /// Orders that wait while a mailbox is full.
+    orders: VecDeque<Box<Order>>,
     /// Mail of this shard to itself.
     local: VecDeque<Mail>,
     actions: VecDeque<Action>,
@@ -290,15 +295,7 @@ impl<D: Driver, A: App> Shard<D, A> {
     /// What the shard holds now. Nothing of it is left when every connection is gone and rooms have expired.
     #[must_use]
     pub fn counts(&self) -> ShardCounts {
-        ShardCounts {
-            connections: self.core.table.connections.used(),
-            outboxes: self.core.table.outboxes_used(),
-            unsettled: self.core.table.unsettled(),
-            dedicated_windows: self.core.table.windows.dedicated_count(),
-            grants: self.core.grants.used(),
-            mails_waiting: self.core.post.waiting(),
-            hub: self.core.hub.counts(),
-        }
+        self.core.counts()
     }
 
     /// The most that waits for any one connection. It looks at all of them: for tests.
@@ -435,7 +432,7 @@ impl<A: App> Core<A> {
             turns: Turns::default(),
             pass_left: 0,
             answer_bytes: 0,
-            publishes: VecDeque::new(),
+            orders: VecDeque::new(),
             local: VecDeque::new(),
             actions: VecDeque::new(),
             opened: VecDeque::new(),
@@ -631,39 +628,7 @@ impl<A: App> Core<A> {
         self.stats.mails_received.add(count);
         count > 0
     }
-
-    /// Carries out a bounded part of what other threads order. Publishes wait, in order, while a mailbox is full; a stop does not.
-    fn take_control(&mut self) -> bool {
-        let mut count = 0;
-        while count < self.limits.mail_per_pass_max {
-            if !self.post.is_blocked()
-                && let Some((user, target, content)) = self.publishes.pop_front()
-            {
-                self.hub
-                    .publish_from_server(user, target, content, &mut self.effects);
-                self.work_off();
-            } else if self.publishes.len() < PUBLISHES_MAX
-                && let Some(control) = self.post.receive_control()
-            {
-                match control {
-                    Control::Stop(plan) => self.stop(plan),
-                    Control::Publish {
-                        user,
-                        target,
-                        content,
-                    } => self.publishes.push_back((user, target, content)),
-                }
-            } else {
-                break;
-            }
-            count += 1;
-        }
-        count > 0
-    }
 }
-
-/// Orders to publish that a shard takes while a mailbox is full. Beyond it they stay where whoever gives them is told to wait.
-const PUBLISHES_MAX: usize = 1024;
 
 impl<A: App> Drop for Core<A> {
     /// A shard that dies takes its connections with it: their places must be given back.

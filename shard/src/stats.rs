@@ -150,6 +150,8 @@ counters! {
     close_heartbeat;
     /// Connections closed because their handling panicked.
     close_panic;
+    /// Connections closed because the operator wanted it.
+    close_ordered;
     /// Connections closed because what they were granted has ended.
     close_expired;
     /// Connections closed because their first message did not say, or not in time, whose they are.
@@ -202,6 +204,8 @@ counters! {
     panics;
     /// Times that this shard was started again.
     restarts;
+    /// Orders of other threads carried out.
+    orders;
     /// Mails sent to other shards.
     mails_sent;
     /// Mails received from other shards.

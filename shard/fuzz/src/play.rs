@@ -8,6 +8,7 @@ use serde_json::json;
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::hub::Target;
 use shardcast_shard::limits::Limits;
+use shardcast_shard::orders::Publication;
 use shardcast_shard::outbox::SlowConsumer;
 use shardcast_shard::shard::Control;
 use shardcast_shard::sim::{Faults, Opcode, SimFrame, SimSetup};
@@ -220,11 +221,12 @@ impl Play {
         let (user, target) = ("server".into(), Target::Room(room.into()));
         self.arena.order(
             shard,
-            Control::Publish {
+            Control::from(Publication {
                 user,
                 target,
                 content,
-            },
+                id: None,
+            }),
         );
     }
 

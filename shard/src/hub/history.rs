@@ -60,6 +60,11 @@ impl History {
         self.messages.is_empty()
     }
 
+    /// How many messages are kept, and what that costs in bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.messages.len() as u64, self.bytes)
+    }
+
     /// Adds the newest message, then drops the oldest until every bound holds again; `shard_bytes` is
     /// what all histories of the shard hold together.
     pub(super) fn push(

@@ -7,6 +7,7 @@ use super::interest::Interest;
 use super::order::{Order, Shelf};
 use super::presence::{Departure, Presence};
 use crate::driver::{Clock, ShardId};
+use crate::orders::RoomMember;
 use crate::room_settings::KindId;
 
 /// A room, at the shard that orders it.
@@ -51,6 +52,16 @@ impl Home {
     /// At most `most` names of users present.
     pub(super) fn names(&self, most: usize, hasher: &RandomState) -> Vec<Name> {
         self.presence.names(most, hasher)
+    }
+
+    /// Who is here by way of which shard, from a place in the list on.
+    pub(super) fn members_from(&self, place: usize) -> impl Iterator<Item = RoomMember> {
+        self.presence.members_from(place)
+    }
+
+    /// How long that list is.
+    pub(super) fn members_len(&self) -> usize {
+        self.presence.entries_len()
     }
 
     /// Counts a membership in, without the shard's interest: the others are told first.

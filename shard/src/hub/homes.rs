@@ -16,15 +16,16 @@ use super::order::{Ordered, Publish, Shelf};
 use super::table::NameTable;
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
+use crate::orders::{Publication, Published};
 use crate::room_settings::{PresenceMode, RoomKinds};
 
 /// Everything that one shard is home to.
 #[derive(Debug)]
 pub(super) struct Homes {
     // Boxed: a table of pointers grows without moving the homes.
-    rooms: NameTable<Box<Home>>,
+    pub(super) rooms: NameTable<Box<Home>>,
     inboxes: Inboxes,
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
     /// Large rooms whose count has changed.
     counts: DueQueue<RoomKey>,
     /// Orders that remember something, and so will have something to forget.
@@ -262,18 +263,60 @@ impl Homes {
         }
     }
 
+    /// Carries out what a slice asks for, and tells the sender what became of it.
     fn publish(&mut self, publish: Publish, sender: Option<ConnectionKey>, call: &mut Call<'_>) {
         let (target, id) = (publish.target.clone(), publish.id.clone());
+        let published = self.order(publish, call);
+        let answer = match (published, id) {
+            (None, id) => refusal(target, id),
+            (Some(_), None) => return,
+            (Some(published), Some(id)) => Event::Ack {
+                id,
+                target,
+                seq: published.position.seq,
+                duplicate: published.duplicate,
+            },
+        };
+        if let Some(sender) = sender {
+            call.reply(sender, answer);
+        }
+    }
+
+    /// Carries out what the server itself asks for.
+    pub(super) fn publish_from_server(
+        &mut self,
+        publication: Publication,
+        call: &mut Call<'_>,
+    ) -> Result<Published, ErrorCode> {
+        if let Target::Room(room) = &publication.target {
+            let found = self.rooms.find(room).and_then(|id| self.rooms.get(id));
+            let kind = found.map_or_else(|| self.kinds.of_room(room), |home| home.order.kind);
+            if publication.content.len() as u64 > self.kinds.get(kind).message_size_max {
+                return Err(ErrorCode::TooLarge);
+            }
+        }
+        let Publication {
+            user,
+            target,
+            content,
+            id,
+        } = publication;
+        let publish = Publish {
+            target,
+            user,
+            content,
+            id,
+        };
+        self.order(publish, call).ok_or(ErrorCode::TooManyRooms)
+    }
+
+    /// Gives a message its place and sends it to every shard that is interested; `None` where that would open one room or inbox too many.
+    fn order(&mut self, publish: Publish, call: &mut Call<'_>) -> Option<Published> {
+        let target = publish.target.clone();
         let place = match &target {
             Target::Room(room) => self.open_room(room, self.rooms_max, call.clock),
             Target::Inbox(user) => self.inboxes.full(user, &mut self.shelf, call.clock),
-        };
-        let Some(place) = place else {
-            if let Some(sender) = sender {
-                call.reply(sender, refusal(target, id));
-            }
-            return;
-        };
+        }?;
         let orders = match &target {
             Target::Room(_) => self
                 .rooms
@@ -284,9 +327,7 @@ impl Homes {
                 .get_mut(place)
                 .map(|inbox| (&mut inbox.order, &inbox.interest)),
         };
-        let Some((order, interest)) = orders else {
-            return;
-        };
+        let (order, interest) = orders?;
         let (seq, duplicate) = match order.publish(publish, &mut self.shelf, call.clock) {
             Ordered::Duplicate(seq) => (seq, true),
             Ordered::New(message) => {
@@ -295,9 +336,9 @@ impl Homes {
                 (seq, false)
             }
         };
+        let epoch = order.position().epoch;
         if !order.sweep_queued && !order.is_empty() {
             order.sweep_queued = true;
-            let epoch = order.position().epoch;
             let sweep = match &target {
                 Target::Room(_) => Sweep::Room(RoomKey { id: place, epoch }),
                 Target::Inbox(_) => Sweep::Inbox(place, epoch),
@@ -308,15 +349,10 @@ impl Homes {
             Target::Room(_) => self.forget_room_if_empty(place, call.now_ms()),
             Target::Inbox(_) => self.inboxes.tidy(place),
         }
-        if let (Some(sender), Some(id)) = (sender, id) {
-            let ack = Event::Ack {
-                id,
-                target,
-                seq,
-                duplicate,
-            };
-            call.reply(sender, ack);
-        }
+        Some(Published {
+            position: Position { epoch, seq },
+            duplicate,
+        })
     }
 
     fn presence(&self, room: Name, asker: ConnectionKey, call: &mut Call<'_>) {

@@ -19,6 +19,12 @@ impl Interest {
         self.shards.iter().map(|(shard, _)| *shard)
     }
 
+    /// Members on all shards.
+    pub(super) fn members(&self) -> u64 {
+        let members = self.shards.iter().map(|(_, members)| u64::from(*members));
+        members.sum()
+    }
+
     /// One member more.
     pub(super) fn add(&mut self, shard: ShardId) {
         match self.shards.iter_mut().find(|(other, _)| *other == shard) {

@@ -27,6 +27,7 @@ mod home;
 mod homes;
 mod ids;
 mod inbox;
+mod inspect;
 mod interest;
 mod local;
 pub mod mail;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
+use crate::orders::{Publication, Published};
 use crate::outbox::SlowConsumer;
 use crate::room_settings::RoomKinds;
 use effect::{Call, request};
@@ -236,6 +238,28 @@ impl Hub {
         request(effects, home, publish);
     }
 
+    /// Publishes on behalf of the server to a room or an inbox that this shard is home to.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TooManyRooms`]: this shard holds as many as it may. [`ErrorCode::TooLarge`]: the room's settings do not permit it.
+    /// [`ErrorCode::Unavailable`]: another shard is home to it.
+    pub fn publish_at_home(
+        &mut self,
+        publication: Publication,
+        clock: Clock,
+        effects: &mut Effects,
+    ) -> Result<Published, ErrorCode> {
+        if self.home_of(&publication.target) != self.shard {
+            return Err(ErrorCode::Unavailable);
+        }
+        let mut call = Call {
+            from: self.shard,
+            clock,
+            effects,
+        };
+        self.homes.publish_from_server(publication, &mut call)
+    }
+
     /// Asks who is in a room; [`Event::Presence`] follows, or an [`Event::Error`] where presence is off.
     pub fn presence(&mut self, key: ConnectionKey, room: Name, effects: &mut Effects) {
         let home = self.local.choice.room(&room);
@@ -342,13 +366,15 @@ impl Hub {
 
 /// Which shard is home to what. The same on all shards of a process.
 #[derive(Clone, Debug)]
-struct HomeChoice {
+pub struct HomeChoice {
     hasher: RandomState,
     shards: u16,
 }
 
 impl HomeChoice {
-    fn new(shards: u16, seed: u64) -> Self {
+    /// The choice of all hubs that were given this seed.
+    #[must_use]
+    pub fn new(shards: u16, seed: u64) -> Self {
         Self {
             hasher: RandomState::with_seeds(seed, 0x0068_6f6d_6573, 0, 1),
             shards: shards.max(1),
@@ -366,7 +392,9 @@ impl HomeChoice {
         (hash % u64::from(self.shards)) as ShardId
     }
 
-    fn room(&self, room: &str) -> ShardId {
+    /// The shard that orders a room's messages.
+    #[must_use]
+    pub fn room(&self, room: &str) -> ShardId {
         self.choose(b'r', room)
     }
 
@@ -374,7 +402,9 @@ impl HomeChoice {
         self.choose(b'i', user)
     }
 
-    fn target(&self, target: &Target) -> ShardId {
+    /// The shard that orders a target's messages.
+    #[must_use]
+    pub fn target(&self, target: &Target) -> ShardId {
         match target {
             Target::Room(room) => self.room(room),
             Target::Inbox(user) => self.inbox(user),

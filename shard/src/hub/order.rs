@@ -109,6 +109,16 @@ impl Order {
         }
     }
 
+    /// When the last message of this epoch came.
+    pub(super) fn last_unix_ms(&self) -> Option<u64> {
+        (self.seq > 0).then_some(self.timestamp_ms)
+    }
+
+    /// How many messages are remembered, and what that costs in bytes.
+    pub(super) fn history_size(&self) -> (u64, u64) {
+        self.history.size()
+    }
+
     /// Whether no message or id is remembered.
     pub(super) fn is_empty(&self) -> bool {
         self.history.is_empty() && self.ids.is_none()

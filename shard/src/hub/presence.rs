@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 
 use super::Name;
 use crate::driver::ShardId;
+use crate::orders::RoomMember;
 
 /// The users of a room. A user is present as long as one connection on any shard is a member.
 #[derive(Debug, Default)]
@@ -146,6 +147,21 @@ impl Presence {
             .take(most)
             .map(|entry| entry.user.clone())
             .collect()
+    }
+
+    /// One entry a user and shard, from a place in the list on.
+    pub(super) fn members_from(&self, place: usize) -> impl Iterator<Item = RoomMember> {
+        let entries = self.entries.get(place..).unwrap_or_default();
+        entries.iter().map(|entry| RoomMember {
+            user: entry.user.clone(),
+            shard: entry.shard,
+            connections: entry.connections,
+        })
+    }
+
+    /// How many of those entries there are.
+    pub(super) fn entries_len(&self) -> usize {
+        self.entries.len()
     }
 
     fn push(&mut self, entry: Present, hasher: &RandomState) {

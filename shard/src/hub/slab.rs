@@ -36,6 +36,11 @@ impl<T> Slab<T> {
         self.entries.get_mut(id as usize)?.as_mut()
     }
 
+    /// Above every number in use.
+    pub(super) fn end(&self) -> u32 {
+        self.used as u32
+    }
+
     /// Keeps a value and says under which number.
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.vacant.pop()

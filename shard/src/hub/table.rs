@@ -53,6 +53,11 @@ impl<T> NameTable<T> {
         Some(&self.slab.get(id)?.name)
     }
 
+    /// Above every number in use.
+    pub(super) fn end(&self) -> u32 {
+        self.slab.end()
+    }
+
     /// Keeps a value under a name and says under which number. A value already there is replaced.
     pub(super) fn insert(&mut self, name: Name, value: T) -> u32 {
         if let Some(id) = self.find(&name) {

@@ -118,6 +118,12 @@ impl Table {
             .is_some_and(|connection| connection.may_decode(outboxes, *unread_bytes_max))
     }
 
+    /// Bytes that wait to be sent to a connection, or are being sent.
+    pub(super) fn waiting_bytes(&mut self, key: ConnectionKey) -> usize {
+        let outbox = self.connections.find(key).map(|found| found.outbox);
+        outbox.map_or(0, |outbox| self.outboxes.bytes_of(outbox))
+    }
+
     /// Has the connection settled at the end of the pass.
     pub(super) fn mark_dirty(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.find(key)

@@ -7,6 +7,7 @@ mod fairness;
 mod first_message;
 mod grants;
 mod guarded;
+mod ordering;
 mod rates;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::app::{Admission as Upgrade, Context};
-use crate::hub::Event;
+use crate::hub::{Event, Name, Target};
 use crate::mailbox::{ControlSender, Mesh};
 use crate::sim::{
     Faults, Opcode, SimDriver, SimEvent, SimFrame, SimNetwork, SimSetup, SimWebSocket,
@@ -540,10 +541,13 @@ fn the_end_of_a_stream_within_a_message_ends_the_connection() {
 #[test]
 fn orders_wait_while_a_mailbox_is_full_but_a_stop_does_not() {
     let mut rig = Rig::new(2, small_mailboxes(), SlowConsumer::Disconnect);
-    let publish = |number: u64| Control::Publish {
-        user: "server".into(),
-        target: Target::Room(ecow::eco_format!("{number}")),
-        content: Bytes::from_static(b"1"),
+    let publish = |number: u64| {
+        Control::from(Publication {
+            user: "server".into(),
+            target: Target::Room(ecow::eco_format!("{number}")),
+            content: Bytes::from_static(b"1"),
+            id: None,
+        })
     };
     let mut sent = 0;
     while rig.controls[0].send(publish(sent)).is_ok() {
