@@ -5,6 +5,7 @@
 //! outranks the file, and the file outranks the default.
 
 mod access;
+mod admin;
 mod error;
 mod file;
 mod print;
@@ -12,6 +13,7 @@ mod rooms;
 mod setting;
 
 pub use access::{AccessConfig, Anonymous, is_url};
+pub use admin::AdminConfig;
 pub use error::ConfigError;
 pub use print::Format;
 pub(crate) use print::grouped;
@@ -94,6 +96,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who may connect, and which tokens count.
     pub access: AccessConfig,
+    /// The admin API.
+    pub admin: AdminConfig,
     /// Entries of a shard's table of direct descriptors; `None` leaves it to [`crate::preflight`].
     pub table_size: Option<u32>,
     /// Which events are logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
@@ -131,6 +135,7 @@ impl Config {
             tls_key: None,
             origins: Vec::new(),
             access: AccessConfig::default(),
+            admin: AdminConfig::default(),
             table_size: None,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
@@ -162,7 +167,8 @@ impl Config {
             })?;
         check_tls(self, &|_| Source::Program)?;
         check_limits(&self.limits, &|_| Source::Program)?;
-        check_access(&self.access, &|_| Source::Program)?;
+        check_together(&self.access.contradiction(), &|_| Source::Program)?;
+        check_together(&self.admin.contradiction(), &|_| Source::Program)?;
         rooms::check(self, &|_, _| Source::Program, &|_| Source::Program)
     }
 }
@@ -293,6 +299,17 @@ impl EffectiveConfig {
         effective.finish(sources.topology)
     }
 
+    /// A configuration that a program made.
+    #[must_use]
+    pub fn of_program(config: Config) -> Self {
+        let names = settings().iter().map(|setting| setting.name);
+        Self {
+            config,
+            sources: names.map(|name| (name, Source::Program)).collect(),
+            room_sources: Vec::new(),
+        }
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -381,7 +398,9 @@ impl EffectiveConfig {
             })?;
         check_tls(&self.config, &|name| self.source(name))?;
         check_limits(&self.config.limits, &|name| self.source(name))?;
-        check_access(&self.config.access, &|name| self.source(name))?;
+        let source_of = |name: &str| self.source(name);
+        check_together(&self.config.access.contradiction(), &source_of)?;
+        check_together(&self.config.admin.contradiction(), &source_of)?;
         let room_source = |entry, key: &str| self.room_source(entry, key);
         rooms::check(&self.config, &room_source, &|name| self.source(name))?;
         Ok(self)
@@ -419,15 +438,18 @@ fn check_tls(config: &Config, source_of: &dyn Fn(&str) -> Source) -> Result<(), 
     })
 }
 
-/// Checks what the settings about tokens say together.
-fn check_access(
-    access: &AccessConfig,
+/// What a group of settings says together: the message, and the names of the settings in it; `None` where it fits.
+type Contradiction = Option<(String, &'static [&'static str])>;
+
+/// Tells where each of the values in a contradiction comes from.
+fn check_together(
+    contradiction: &Contradiction,
     source_of: &dyn Fn(&str) -> Source,
 ) -> Result<(), ConfigError> {
-    match access.contradiction() {
+    match contradiction {
         None => Ok(()),
         Some((message, names)) => Err(ConfigError::Contradiction {
-            message,
+            message: message.clone(),
             sources: names.iter().map(|&name| (name, source_of(name))).collect(),
         }),
     }

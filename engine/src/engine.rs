@@ -12,8 +12,10 @@ use shardcast_shard::admission::Admission;
 use shardcast_shard::app::App;
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::error::FatalError;
-use shardcast_shard::hub::{Name, Target};
+use shardcast_shard::hub::event::ErrorCode;
+use shardcast_shard::hub::{HomeChoice, Name, Target};
 use shardcast_shard::mailbox::{Full, Mesh};
+use shardcast_shard::orders::{Order, Publication, Published, Reply};
 use shardcast_shard::post::ShardControl;
 use shardcast_shard::ring::{Capabilities, Peers, bound_address, listen, steer_by_core};
 use shardcast_shard::shard::{Control, StopPlan};
@@ -132,6 +134,8 @@ impl Engine {
         let peers = Arc::new(Peers::new(shards).map_err(EngineError::Descriptors)?);
         let mesh = Mesh::new(shards, limits.mailbox_mails_max as usize);
         let controls = (0..shards).map(|shard| mesh.control(shard)).collect();
+        let hash_seed = seed();
+        let homes = HomeChoice::new(shards, hash_seed);
         let shared = Arc::new(Shared {
             app: Box::new(app),
             limits,
@@ -140,7 +144,7 @@ impl Engine {
             compression: config.compression,
             tls: certificate.as_ref().map(tls::server_config),
             table_size: preflight.table_size,
-            hash_seed: seed(),
+            hash_seed,
             origin: Arc::default(),
             mesh,
             peers: Arc::clone(&peers),
@@ -152,7 +156,11 @@ impl Engine {
             stopping: Arc::clone(&stopping),
         });
         let supervisor = Supervisor::start(shared)?;
-        let handle = Handle { controls, peers };
+        let handle = Handle {
+            controls,
+            peers,
+            homes,
+        };
         Ok(Running {
             config,
             preflight,
@@ -248,6 +256,7 @@ pub struct Running {
 pub struct Handle {
     controls: Vec<ShardControl>,
     peers: Arc<Peers>,
+    homes: HomeChoice,
 }
 
 /// The shard takes no more orders now: too many wait.
@@ -261,21 +270,55 @@ impl Handle {
     /// # Errors
     /// Too many orders wait; nothing was published.
     pub fn publish(&self, user: &str, target: Target, content: Bytes) -> Result<(), Busy> {
-        // Any shard will do: the message goes through the room's home.
-        self.order(
-            0,
-            Control::Publish {
-                user: Name::from(user),
-                target,
-                content,
-            },
-        )
+        let home = self.home_of(&target);
+        let publication = Publication {
+            user: Name::from(user),
+            target,
+            content,
+            id: None,
+        };
+        self.send(home, publication.into())
     }
 
-    fn order(&self, shard: usize, control: Control) -> Result<(), Busy> {
-        let asleep = self.controls[shard].send(control).map_err(|Full(_)| Busy)?;
-        if asleep {
-            self.peers.wake_from_thread(shard as ShardId);
+    /// Publishes, and has `then` called with what became of it: on the thread of a shard, where it must not wait.
+    ///
+    /// # Errors
+    /// Too many orders wait; nothing was published, and `then` is not called.
+    pub fn publish_then(
+        &self,
+        publication: Publication,
+        then: impl FnOnce(Result<Published, ErrorCode>) + Send + 'static,
+    ) -> Result<(), Busy> {
+        let home = self.home_of(&publication.target);
+        let reply = Some(Reply::new(then));
+        self.order(home, Order::Publish { publication, reply })
+    }
+
+    /// Gives an order to a shard.
+    ///
+    /// # Errors
+    /// Too many wait; this one was not taken.
+    pub fn order(&self, shard: ShardId, order: Order) -> Result<(), Busy> {
+        self.send(shard, Control::Order(Box::new(order)))
+    }
+
+    /// How many shards there are; they are numbered from 0.
+    #[must_use]
+    pub fn shards(&self) -> ShardId {
+        // There are 1024 at the most.
+        self.controls.len() as ShardId
+    }
+
+    /// The shard that is home to a room or an inbox.
+    #[must_use]
+    pub fn home_of(&self, target: &Target) -> ShardId {
+        self.homes.target(target)
+    }
+
+    fn send(&self, shard: ShardId, control: Control) -> Result<(), Busy> {
+        let sent = self.controls[usize::from(shard)].send(control);
+        if sent.map_err(|Full(_)| Busy)? {
+            self.peers.wake_from_thread(shard);
         }
         Ok(())
     }
@@ -340,6 +383,18 @@ impl Running {
         topology::move_to(&self.control_cores);
     }
 
+    /// The bounds on connections over all shards, and how many there are.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// The configuration that it runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The counters of each shard.
     #[must_use]
     pub fn stats(&self) -> &[Arc<ShardStats>] {
@@ -362,15 +417,27 @@ impl Running {
     /// ends the shards.
     #[must_use = "the summary says what was dropped"]
     pub fn stop(self) -> Summary {
-        self.stopping.store(true, Ordering::Release);
-        let plan = StopPlan {
+        let plan = self.stop_plan();
+        self.stop_as(plan)
+    }
+
+    /// How the configuration says that the engine stops.
+    #[must_use]
+    pub fn stop_plan(&self) -> StopPlan {
+        StopPlan {
             window_ms: self.config.shutdown_window.as_millis() as u64,
             stop_ms_max: self.config.shutdown_max.as_millis() as u64,
             reconnect_after_ms: self.config.reconnect_after.as_millis() as u64,
-        };
-        let mut untold: Vec<usize> = (0..self.config.shards).collect();
+        }
+    }
+
+    /// The same as [`Running::stop`], over another time than the configured one.
+    #[must_use = "the summary says what was dropped"]
+    pub fn stop_as(self, plan: StopPlan) -> Summary {
+        self.stopping.store(true, Ordering::Release);
+        let mut untold: Vec<ShardId> = (0..self.handle.shards()).collect();
         loop {
-            untold.retain(|&shard| self.handle.order(shard, Control::Stop(plan)).is_err());
+            untold.retain(|&shard| self.handle.send(shard, Control::Stop(plan)).is_err());
             // A shard that is down and has its orders full is not started again, and takes none any more.
             if untold.is_empty() || self.supervisor.has_ended() {
                 break;

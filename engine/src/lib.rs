@@ -17,6 +17,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod conformance;
+pub mod control;
 pub mod doctor;
 pub mod engine;
 pub mod logging;

@@ -1,15 +1,19 @@
-//! The control thread of the binary: it starts the engine, waits for signals, watches memory, and stops the engine.
+//! The control thread of the binary: it starts the engine, serves the admin API, waits for signals, watches memory, and stops the engine.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use shardcast_shard::shard::StopPlan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::auth::{Access, KeyKeeper};
 use crate::config::{ConfigError, EffectiveConfig};
 use crate::conformance::EchoRooms;
-use crate::engine::{Engine, EngineError, Running};
+use crate::control::{AdminError, Front, Node, Phase};
+use crate::engine::{Engine, EngineError, Running, Summary};
 use crate::rooms::{PATH, Rooms};
 
 /// How often memory is compared with its bound, and keys are looked after.
@@ -30,6 +34,9 @@ pub enum ServeError {
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The admin API could not be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The control thread could not be set up.
     #[error("cannot set up the control thread: {0}")]
     Control(#[from] io::Error),
@@ -49,6 +56,8 @@ pub fn serve(effective: EffectiveConfig) -> Result<ExitCode, ServeError> {
             .with_access(access.clone())
             .with_faults(faults)
     };
+    // Before the engine, so that nobody is served where this fails.
+    let front = Front::open(&config)?;
     let engine = Engine::with_config(config);
     let started = if is_on(ECHO_VARIABLE) {
         engine.start(move |_| EchoRooms::new(rooms()))
@@ -62,70 +71,176 @@ pub fn serve(effective: EffectiveConfig) -> Result<ExitCode, ServeError> {
         }),
         error => ServeError::Engine(error),
     })?;
-    control(running, PATH, keeper)
+    control(running, PATH, effective, front, keeper)
 }
 
 fn is_on(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| value == "1")
 }
 
-/// Prints where a running engine listens, waits for SIGTERM or Ctrl-C, and stops it. For servers that have nothing else to do on
+/// Prints where a running engine listens, serves its admin API, waits for SIGTERM or Ctrl-C, and stops it. For servers that have nothing else to do on
 /// their first thread.
 ///
 /// # Errors
-/// Signals cannot be waited for.
+/// Signals cannot be waited for, or the admin API cannot be served.
 pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, ServeError> {
-    control(running, path, None)
+    let effective = EffectiveConfig::of_program(running.config().clone());
+    let front = Front::open(effective.config())?;
+    control(running, path, effective, front, None)
 }
 
 fn control(
     running: Running,
     path: &str,
-    mut keeper: Option<KeyKeeper>,
+    effective: EffectiveConfig,
+    front: Front,
+    keeper: Option<KeyKeeper>,
 ) -> Result<ExitCode, ServeError> {
     running.leave_shard_cores();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let signals = Signals::new()?;
+        let (node, drains) = Node::new(&running, effective, front.token.clone());
+        let admin = match front.serve(&node)? {
+            Some(address) => format!("admin API on http://{address}\n"),
+            None => String::new(),
+        };
         let scheme = if running.is_tls() { "wss" } else { "ws" };
-        say(&format!("{}listening on {scheme}://{}{path}\n", running.banner(), running.address()));
+        say(&format!(
+            "{}{admin}listening on {scheme}://{}{path}\n",
+            running.banner(),
+            running.address()
+        ));
+        let thread = ControlThread {
+            running,
+            node,
+            drains,
+            signals,
+            keeper,
+        };
+        thread.run().await
+    })
+}
+
+/// The signals that end the server, and the one that has it read again what can be.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for any of them; answers whether the server is to end.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+
+    /// Waits until the server is to end.
+    async fn end(&mut self) {
+        while !self.next().await {}
+    }
+}
+
+/// Why an engine stops.
+enum Ending {
+    /// By a signal: the process ends.
+    Signal,
+    /// By the admin API: the process stays.
+    Drain(StopPlan),
+}
+
+/// The control thread, while the engine runs.
+struct ControlThread {
+    running: Running,
+    node: Arc<Node>,
+    drains: mpsc::Receiver<StopPlan>,
+    signals: Signals,
+    keeper: Option<KeyKeeper>,
+}
+
+impl ControlThread {
+    async fn run(mut self) -> Result<ExitCode, ServeError> {
+        let ending = self.watch().await;
+        let Self {
+            running,
+            node,
+            mut signals,
+            ..
+        } = self;
+        node.set_phase(Phase::Draining);
+        let (plan, is_drained) = match ending {
+            Ending::Signal => (running.stop_plan(), false),
+            Ending::Drain(plan) => (plan, true),
+        };
+        say(match is_drained {
+            true => "draining: connections are told to come back elsewhere\n",
+            false => "stopping: connections are told to come back; a second signal ends at once\n",
+        });
+        let mut stopped = tokio::task::spawn_blocking(move || running.stop_as(plan));
+        if is_drained {
+            tokio::select! {
+                summary = &mut stopped => {
+                    node.set_phase(Phase::Drained);
+                    tell_stopped(&summary.map_err(io::Error::other)?);
+                    signals.end().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                () = signals.end() => say("stopping when the draining is done; a second signal ends at once\n"),
+            }
+        }
+        tokio::select! {
+            summary = stopped => {
+                tell_stopped(&summary.map_err(io::Error::other)?);
+                Ok(ExitCode::SUCCESS)
+            }
+            () = signals.end() => std::process::exit(130),
+        }
+    }
+
+    /// Looks after what runs, until it is to end.
+    async fn watch(&mut self) -> Ending {
         let mut tick = tokio::time::interval(TICK_INTERVAL);
         loop {
             tokio::select! {
-                () = signalled(&mut terminate, &mut interrupt) => break,
-                _ = hangup.recv() => {
-                    tracing::info!("SIGHUP: what can be read again is");
-                    reload_certificate(&running);
-                    if let Some(keeper) = &mut keeper {
-                        keeper.reload();
-                    }
-                }
+                ends = self.signals.next() => match ends {
+                    true => return Ending::Signal,
+                    false => self.reload(),
+                },
+                Some(plan) = self.drains.recv() => return Ending::Drain(plan),
                 _ = tick.tick() => {
-                    running.watch_memory();
-                    if let Some(keeper) = &mut keeper {
+                    self.running.watch_memory();
+                    if let Some(keeper) = &mut self.keeper {
                         keeper.poll();
                     }
                 }
             }
         }
-        say("stopping: connections are told to come back; a second signal ends at once\n");
-        let stopped = tokio::task::spawn_blocking(move || running.stop());
-        tokio::select! {
-            summary = stopped => {
-                let summary = summary.map_err(io::Error::other)?;
-                say(&format!(
-                    "stopped: {} connections served, {} messages received, {} deliveries, {} connections dropped at the end\n",
-                    summary.connections, summary.messages, summary.deliveries, summary.dropped
-                ));
-                Ok(ExitCode::SUCCESS)
-            }
-            () = signalled(&mut terminate, &mut interrupt) => std::process::exit(130),
+    }
+
+    fn reload(&mut self) {
+        tracing::info!("SIGHUP: what can be read again is");
+        reload_certificate(&self.running);
+        if let Err(error) = self.node.reload_token() {
+            tracing::error!(%error, "the token in force stays");
         }
-    })
+        if let Some(keeper) = &mut self.keeper {
+            keeper.reload();
+        }
+    }
 }
 
 fn reload_certificate(running: &Running) {
@@ -138,11 +253,11 @@ fn reload_certificate(running: &Running) {
     }
 }
 
-async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+fn tell_stopped(summary: &Summary) {
+    say(&format!(
+        "stopped: {} connections served, {} messages received, {} deliveries, {} connections dropped at the end\n",
+        summary.connections, summary.messages, summary.deliveries, summary.dropped
+    ));
 }
 
 /// Tells whoever watches standard output. That nobody does is no failure.

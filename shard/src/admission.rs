@@ -19,6 +19,15 @@ pub enum Refused {
     Address,
 }
 
+/// Why nobody is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fullness {
+    /// `memory_mib_max` is reached.
+    Memory,
+    /// `connections_max` is reached.
+    Connections,
+}
+
 const STRIPES: usize = 64;
 
 /// Counts of connections, shared by all shards.
@@ -59,6 +68,15 @@ impl Admission {
     /// Says whether the process has used up `memory_mib_max`. Whoever measures memory calls this.
     pub fn set_memory_exhausted(&self, exhausted: bool) {
         self.memory_exhausted.store(exhausted, Ordering::Relaxed);
+    }
+
+    /// Why nobody would be let in now, whatever the address.
+    #[must_use]
+    pub fn is_full(&self) -> Option<Fullness> {
+        if self.memory_exhausted.load(Ordering::Relaxed) {
+            return Some(Fullness::Memory);
+        }
+        (self.connections() >= self.connections_max).then_some(Fullness::Connections)
     }
 
     /// Lets a connection in. [`Admission::leave`] must follow when it is gone.

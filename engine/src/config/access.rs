@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Contradiction;
+
 /// Whether connections without a token are let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anonymous {
@@ -59,7 +61,7 @@ impl AccessConfig {
     }
 
     /// What contradicts itself: the message, and the names of the settings in it.
-    pub(super) fn contradiction(&self) -> Option<(String, &'static [&'static str])> {
+    pub(super) fn contradiction(&self) -> Contradiction {
         for (name, value) in [
             ("auth_issuer", &self.issuer),
             ("auth_audience", &self.audience),

@@ -31,14 +31,13 @@ impl EffectiveConfig {
         }
     }
 
-    fn text(&self) -> String {
+    /// Name, value and source of each setting, those of entries about rooms included.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(String, String, Source)> {
         let mut rows: Vec<(String, String, Source)> = settings()
             .iter()
             .map(|setting| {
-                let mut value = setting.text(&self.config);
-                if value.is_empty() {
-                    value.push_str("(empty)");
-                }
+                let value = setting.text(&self.config);
                 (setting.name.to_owned(), value, self.source(setting.name))
             })
             .collect();
@@ -47,6 +46,16 @@ impl EffectiveConfig {
                 let name = format!("{ROOMS_TABLE}[{entry}].{}", key.name);
                 Some((name, key.text(room)?, self.room_source(entry, key.name)))
             }));
+        }
+        rows
+    }
+
+    fn text(&self) -> String {
+        let mut rows = self.rows();
+        for (_, value, _) in &mut rows {
+            if value.is_empty() {
+                value.push_str("(empty)");
+            }
         }
         let name_columns = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
         let value_columns = rows

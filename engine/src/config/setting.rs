@@ -1,6 +1,7 @@
 //! The settings: one declaration each.
 
 mod access;
+mod admin;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -309,6 +310,7 @@ fn server_settings() -> Vec<Setting> {
     settings.extend(tls_settings());
     settings.extend(connection_settings());
     settings.extend(access::access_settings());
+    settings.extend(admin::admin_settings());
     settings.extend(shutdown_settings());
     settings.extend(log_settings());
     settings

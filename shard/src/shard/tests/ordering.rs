@@ -300,9 +300,15 @@ fn connections_are_told_and_closed() {
     assert_eq!(closed, Some(Closed { closed: 1, left: 0 }));
     let is_closed = |client: &mut SimWebSocket| {
         let events = client.step(usize::MAX);
-        events
-            .iter()
-            .any(|event| matches!(event, SimEvent::Close { code: Some(4403), .. }))
+        events.iter().any(|event| {
+            matches!(
+                event,
+                SimEvent::Close {
+                    code: Some(4403),
+                    ..
+                }
+            )
+        })
     };
     assert!(is_closed(&mut ada) && is_closed(&mut other) && !is_closed(&mut bob));
     assert_eq!(rig.stats[0].close_ordered.value(), 2);
