@@ -155,12 +155,12 @@ build_servers() {
 
 server_command() {
     case $1 in
-    echo) SERVER_COMMAND=("$PROGRAMS/examples/echo" --listen 127.0.0.1:0) ;;
+    echo) SERVER_COMMAND=("$PROGRAMS/examples/echo" --listen 127.0.0.1:0 --admin off) ;;
     # One shard: with several, the home of an inbox may be another one, and what comes back from there may rightly be later than
     # the answer to a close frame.
     rooms)
         SERVER_COMMAND=(
-            env SHARDCAST_ECHO=1 "$PROGRAMS/shardcast" serve --listen 127.0.0.1:0 --shards 1
+            env SHARDCAST_ECHO=1 "$PROGRAMS/shardcast" serve --listen 127.0.0.1:0 --admin off --shards 1
             --message-size-max "$MESSAGE_BYTES" --messages-per-second-max 0
         )
         ;;

@@ -67,7 +67,7 @@ class Server:
     """The server, as a process of its own."""
 
     def __init__(self, *arguments):
-        command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--messages-per-second-max", "0", *arguments]
+        command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--admin", "off", "--messages-per-second-max", "0", *arguments]
         print("  $", " ".join(["shardcast", *command[1:]]), flush=True)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:

@@ -131,7 +131,7 @@ class Server:
     """An engine process in a namespace."""
 
     def __init__(self, namespace, listen, *options, before=()):
-        command = [*before, TARGET / "shardcast", "serve", "--listen", listen, "--anonymous", "on", *options]
+        command = [*before, TARGET / "shardcast", "serve", "--listen", listen, "--admin", "off", "--anonymous", "on", *options]
         self.listen = listen
         self.command = " ".join(["shardcast", *map(str, command[len(before) + 1 :])])
         # Nobody reads on after the start, so little may be said then.

@@ -81,7 +81,7 @@ class Confined(unittest.TestCase):
 
     def serve(self, allowed):
         """Has a server of two shards do what a server does under a profile: rooms, a shard that dies, an orderly end. Returns what it printed."""
-        command = self.command(allowed, binary(), "serve", "--listen", "127.0.0.1:0", "--shards", "2")
+        command = self.command(allowed, binary(), "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2")
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "SHARDCAST_FAULTS": "1", "RUST_BACKTRACE": "0"})
         end = threading.Timer(tree.PATIENCE_SECONDS, server.kill)
         end.start()

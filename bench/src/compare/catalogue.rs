@@ -137,6 +137,8 @@ fn catalogue(places: &Places<'_>) -> Vec<Contestant> {
 fn own(places: &Places<'_>) -> [Contestant; 2] {
     let version = Some(format!("shardcast {}", env!("CARGO_PKG_VERSION")));
     let shards = [
+        "--admin".to_owned(),
+        "off".to_owned(),
         "--shards".to_owned(),
         places.server_cores.count().to_string(),
     ];

@@ -49,7 +49,7 @@ fn program() -> &'static Path {
 
 fn serve(listen: &str) -> Vec<String> {
     let program = program().to_str().unwrap();
-    let options = "--shards 2 --messages-per-second-max 0 --log error";
+    let options = "--admin off --shards 2 --messages-per-second-max 0 --log error";
     format!("{program} serve --listen {listen} {options}")
         .split(' ')
         .map(str::to_owned)

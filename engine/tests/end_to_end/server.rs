@@ -74,6 +74,7 @@ impl Server {
         );
         let mut command = Command::new(path);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.env("SHARDCAST_ADMIN", "off");
         Self::spawn(command)
     }
 
@@ -81,7 +82,9 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
-            .args(arguments);
+            .args(arguments)
+            // Many run at one time. Tests of the admin API give the flag.
+            .env("SHARDCAST_ADMIN", "off");
         command
     }
 

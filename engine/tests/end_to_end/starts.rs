@@ -12,6 +12,7 @@ fn refusal(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_shardcast"))
         .args(["serve", "--shards", "1"])
         .args(arguments)
+        .env("SHARDCAST_ADMIN", "off")
         .stdin(Stdio::null())
         .output()
         .unwrap();

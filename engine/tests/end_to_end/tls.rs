@@ -202,7 +202,7 @@ fn the_start_stops_where_the_certificate_cannot_be_used() {
     ];
     for (arguments, parts) in cases {
         let output = Command::new(env!("CARGO_BIN_EXE_shardcast"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off"])
             .args(arguments)
             .output()
             .unwrap();
