@@ -73,7 +73,7 @@ clean_up() {
 
 # Prints one line for each Debian package that the checks need and the system lacks.
 missing_packages() {
-    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl shellcheck:shellcheck) one
+    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl curl:curl shellcheck:shellcheck) one
     # Namespaces need root, and what is tested in them is left out without.
     if ((EUID == 0)); then
         needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan)

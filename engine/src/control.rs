@@ -21,7 +21,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
 use crate::config::Config;
@@ -94,7 +93,6 @@ impl Front {
 
 /// All routes, with what every request passes.
 fn router(node: &Arc<Node>) -> Router {
-    let size_max = node.config().admin.request_size_max;
     api::router()
         .fallback(problem::nothing_here)
         .layer(middleware::from_fn_with_state(
@@ -102,6 +100,5 @@ fn router(node: &Arc<Node>) -> Router {
             guard::check,
         ))
         .layer(middleware::from_fn(guard::trace))
-        .layer(DefaultBodyLimit::max(size_max))
         .with_state(Arc::clone(node))
 }

@@ -6,6 +6,7 @@ use std::{env, fs};
 
 use shardcast::cli::{Action, Invocation};
 use shardcast::config::{Config, EffectiveConfig, Sources};
+use shardcast::control::AdminError;
 use shardcast::preflight::Severity;
 use shardcast::serve::ServeError;
 use shardcast::topology::Topology;
@@ -49,6 +50,7 @@ fn serve(effective: EffectiveConfig) -> ExitCode {
     match shardcast::serve(effective) {
         Ok(code) => code,
         Err(ServeError::Config(error)) => fail(&error, MISUSED),
+        Err(ServeError::Admin(error @ AdminError::Token(_))) => fail(&error, MISUSED),
         Err(error) => fail(&error, 1),
     }
 }

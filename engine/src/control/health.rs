@@ -30,7 +30,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    fn new(node: &Node, problems: Vec<String>) -> Response {
+    fn answer(node: &Node, problems: Vec<String>) -> Response {
         let ok = problems.is_empty();
         let status = match ok {
             true => StatusCode::OK,
@@ -58,7 +58,7 @@ impl Health {
 )]
 pub(super) async fn healthz(State(node): State<Arc<Node>>) -> Response {
     if node.phase() == Phase::Drained {
-        return Health::new(&node, Vec::new());
+        return Health::answer(&node, Vec::new());
     }
     let shards = node.shards();
     let answers = shards.ask_all(|reply| Order::Counts { reply });
@@ -75,8 +75,8 @@ pub(super) async fn healthz(State(node): State<Arc<Node>>) -> Response {
     };
     // A node that was drained meanwhile has no shards that could answer.
     match node.phase() {
-        Phase::Drained => Health::new(&node, Vec::new()),
-        Phase::Serving | Phase::Draining => Health::new(&node, problems),
+        Phase::Drained => Health::answer(&node, Vec::new()),
+        Phase::Serving | Phase::Draining => Health::answer(&node, problems),
     }
 }
 
@@ -107,5 +107,5 @@ pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
             problems.push("the node has connections_max connections".to_owned());
         }
     }
-    Health::new(&node, problems)
+    Health::answer(&node, problems)
 }

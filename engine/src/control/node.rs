@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -30,27 +29,6 @@ pub(crate) enum Phase {
     Drained,
 }
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What the admin API counts of itself.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    /// Requests that brought no token, or that a page of another origin sent.
-    pub(crate) refused: Count,
-}
-
 /// The node.
 pub(crate) struct Node {
     shards: Shards,
@@ -62,7 +40,6 @@ pub(crate) struct Node {
     token: ArcSwapOption<AdminToken>,
     phase: watch::Sender<Phase>,
     drains: mpsc::Sender<StopPlan>,
-    pub(super) counts: Counts,
 }
 
 impl Node {
@@ -85,7 +62,6 @@ impl Node {
             phase: watch::Sender::new(Phase::Serving),
             drains,
             effective,
-            counts: Counts::default(),
         };
         (Arc::new(node), drained)
     }

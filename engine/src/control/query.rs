@@ -1,29 +1,82 @@
 //! What requests carry, taken apart: bodies, queries, paths and names, each refused with a [`Problem`].
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use shardcast_shard::hub::Name;
 use shardcast_shard::wire::check_name;
 
+use super::node::Node;
 use super::problem::Problem;
+
+/// Bytes of a body that is too large which are read all the same: who is still sending hears no answer.
+const UNREAD_SIZE_MAX: usize = 1 << 20;
 
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Node>> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let Json(body) =
-            Json::from_request(request, state)
-                .await
-                .map_err(|refused: JsonRejection| {
-                    Problem::new(refused.status(), refused.body_text())
-                })?;
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let size_max = node.config().admin.request_size_max;
+        let bytes = read(request.into_body(), size_max).await?;
+        if !is_json {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON, and say so: Content-Type: application/json",
+            ));
+        }
+        let Json(body) = Json::from_bytes(&bytes).map_err(|refused: JsonRejection| {
+            Problem::new(refused.status(), refused.body_text())
+        })?;
         Ok(Self(body))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    let kind = value.and_then(|value| value.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads a whole body of at most so many bytes.
+async fn read(mut body: axum::body::Body, size_max: usize) -> Result<Vec<u8>, Problem> {
+    let (mut bytes, mut size) = (Vec::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body broke off: {error}"),
+            )
+        })?;
+        let Ok(part) = frame.into_data() else {
+            continue;
+        };
+        size += part.len();
+        if size <= size_max {
+            bytes.extend_from_slice(&part);
+        } else {
+            bytes = Vec::new();
+        }
+        if size > size_max + UNREAD_SIZE_MAX {
+            break;
+        }
+    }
+    match size > size_max {
+        true => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {size_max} bytes (admin_request_size_max)"),
+        )),
+        false => Ok(bytes),
     }
 }
 

@@ -9,6 +9,7 @@
 mod certificate;
 mod client;
 mod file;
+mod http;
 mod raw;
 mod server;
 #[path = "../signer/mod.rs"]
@@ -16,6 +17,7 @@ mod signer;
 mod system;
 
 mod acks;
+mod admin;
 mod bad_input;
 mod bad_messages;
 mod conformance;
@@ -29,8 +31,10 @@ mod key_sets;
 mod load;
 mod memory;
 mod off_the_shelf;
+mod openapi;
 mod order;
 mod presence;
+mod readme;
 mod rights;
 mod room_settings;
 mod rooms;

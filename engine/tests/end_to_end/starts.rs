@@ -7,8 +7,13 @@ use crate::file::File;
 use crate::server::Server;
 use crate::signer::Signer;
 
-/// What the server says when it does not start.
-fn refusal(arguments: &[&str]) -> String {
+/// What the server says when it does not start because it was told what cannot be.
+pub(crate) fn refusal(arguments: &[&str]) -> String {
+    failure(arguments, 2)
+}
+
+/// What the server says when it does not start, with this exit code.
+pub(crate) fn failure(arguments: &[&str], code: i32) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_shardcast"))
         .args(["serve", "--shards", "1"])
         .args(arguments)
@@ -17,7 +22,7 @@ fn refusal(arguments: &[&str]) -> String {
         .output()
         .unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
