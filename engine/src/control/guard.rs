@@ -111,18 +111,19 @@ fn is_local(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Puts a request into a span of its own, and notes what became of it: what changes something for everybody to see.
+/// Puts a request into a span of its own, and notes what became of it: for everybody to see where it changes something, unless it publishes, of which there may be many.
 pub(super) async fn trace(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // The route and not the path: names of rooms and users are none of the log's business.
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
     let span = tracing::info_span!("admin", %method, route);
+    let is_noted = changes(&method) && !route.ends_with("/messages");
     let begun = Instant::now();
     async move {
         let response = next.run(request).await;
         let (status, took_us) = (response.status().as_u16(), begun.elapsed().as_micros());
-        match changes(&method) {
+        match is_noted {
             true => tracing::info!(status, took_us, "answered"),
             false => tracing::debug!(status, took_us, "answered"),
         }

@@ -34,6 +34,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Node>> for Body<T> {
                 "the body must be JSON, and say so: Content-Type: application/json",
             ));
         }
+        // A list would be taken for the fields of an object in their order.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Problem::unprocessable("the body must be an object"));
+        }
         let Json(body) = Json::from_bytes(&bytes).map_err(|refused: JsonRejection| {
             Problem::new(refused.status(), refused.body_text())
         })?;

@@ -407,7 +407,7 @@ fn what_is_too_large_or_malformed_is_said() {
             "unknown field `usr`",
         ),
         (path, json!({}), 422, "missing field `content`"),
-        (path, json!([]), 422, "invalid length"),
+        (path, json!([]), 422, "must be an object"),
         (
             "/v1/rooms/a%07b/messages",
             json!({"content": 1}),
