@@ -31,8 +31,15 @@ const TABLE_LEAST: u64 = TABLE_RESERVE + 16;
 /// Ordinary descriptors of a shard: its rings, its executor's rings, listeners, events, and some to spare.
 pub(crate) const SHARD_DESCRIPTORS: u64 = 32;
 
-/// Ordinary descriptors of the rest of the process.
-pub(crate) const PROCESS_DESCRIPTORS: u64 = 64;
+/// Ordinary descriptors of the rest of the process, without those of the admin API.
+const PROCESS_DESCRIPTORS: u64 = 64;
+
+/// Ordinary descriptors of everything that is no shard.
+pub(crate) fn process_descriptors(config: &Config) -> u64 {
+    let admin = &config.admin;
+    let connections = admin.listen.map_or(0, |_| admin.connections_max as u64);
+    PROCESS_DESCRIPTORS + connections
+}
 
 /// Memory that the executor of a shard locks; it does not start where the limit is lower.
 const EXECUTOR_LOCKED_BYTES: u64 = 512 * 1024;
@@ -391,7 +398,7 @@ fn connections(config: &Config, host: &Host, table_size: u64) -> Finding {
 
 fn descriptors(config: &Config, host: &Host) -> Finding {
     const WHAT: &str = "descriptors";
-    let needed = config.shards as u64 * SHARD_DESCRIPTORS + PROCESS_DESCRIPTORS;
+    let needed = config.shards as u64 * SHARD_DESCRIPTORS + process_descriptors(config);
     let value = match host.descriptors_soft {
         u64::MAX => "unlimited".to_owned(),
         soft => format!("{} for the process and for each ring", commas(soft)),
@@ -414,7 +421,7 @@ fn descriptors(config: &Config, host: &Host) -> Finding {
 fn open_files(config: &Config, host: &Host, table_size: u64) -> Option<Finding> {
     let files = host.files_max?;
     let needed = capacity(config, table_size)
-        .saturating_add(config.shards as u64 * SHARD_DESCRIPTORS + PROCESS_DESCRIPTORS);
+        .saturating_add(config.shards as u64 * SHARD_DESCRIPTORS + process_descriptors(config));
     (files < needed).then(|| {
         Finding::warning(
             "open files",

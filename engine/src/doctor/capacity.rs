@@ -5,8 +5,8 @@ use shardcast_shard::limits::{Limits, SLOT_BITS};
 use super::system::{Bound, System};
 use super::{Exam, UNLIMITED, settings};
 use crate::preflight::{
-    Finding, PROCESS_DESCRIPTORS, SHARD_DESCRIPTORS, TABLE_RESERVE, bytes, commas,
-    connection_bytes, raise_descriptors, tls_bytes,
+    Finding, SHARD_DESCRIPTORS, TABLE_RESERVE, bytes, commas, connection_bytes,
+    process_descriptors, raise_descriptors, tls_bytes,
 };
 
 /// Most shards of an engine.
@@ -165,8 +165,8 @@ fn direct_descriptors(exam: &Exam<'_>) -> Cap {
 /// Sockets in direct descriptors are open files of the system.
 fn open_files(exam: &Exam<'_>) -> Option<Cap> {
     let files = exam.host.files_max?;
-    let others =
-        (exam.config.shards as u64 * SHARD_DESCRIPTORS).saturating_add(PROCESS_DESCRIPTORS);
+    let others = (exam.config.shards as u64 * SHARD_DESCRIPTORS)
+        .saturating_add(process_descriptors(exam.config));
     Some(Cap {
         what: "open files",
         connections: files.saturating_sub(others),

@@ -254,6 +254,7 @@ fn quota(exam: &Exam<'_>) -> Finding {
 pub(super) fn network(exam: &Exam<'_>) -> Vec<Finding> {
     let checks: &[Check] = &[
         listen,
+        admin,
         established_hash,
         tracking_hash,
         interrupts,
@@ -274,25 +275,35 @@ fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
 }
 
 fn listen(exam: &Exam<'_>) -> Finding {
-    const WHAT: &str = "listen";
-    let address = exam.config.listen;
+    address("listen", exam.config.listen, exam)
+}
+
+fn admin(exam: &Exam<'_>) -> Finding {
+    const WHAT: &str = "admin";
+    match exam.config.admin.listen {
+        Some(listen) => address(WHAT, listen, exam),
+        None => Finding::ok(WHAT, "no admin API is wanted".to_owned()),
+    }
+}
+
+/// Whether an address is free that the setting of this name says.
+fn address(setting: &'static str, address: SocketAddr, exam: &Exam<'_>) -> Finding {
     if address.port() == 0 {
-        return Finding::ok(WHAT, "the kernel chooses the port".to_owned());
+        return Finding::ok(setting, "the kernel chooses the port".to_owned());
     }
     let taken = exam
         .system
         .listeners
         .iter()
-        .filter(|listener| collide(listener, &address))
-        .count();
-    if taken == 0 {
-        return Finding::ok(WHAT, format!("{address} is free"));
+        .any(|listener| collide(listener, &address));
+    if !taken {
+        return Finding::ok(setting, format!("{address} is free"));
     }
     Finding::warning(
-        WHAT,
+        setting,
         format!("{address} is taken, by this engine or by another program"),
         format!(
-            "end what has it (ss -ltnp 'sport = :{}' names it), or --listen ADDR:PORT",
+            "end what has it (ss -ltnp 'sport = :{}' names it), or --{setting} ADDR:PORT",
             address.port()
         ),
     )

@@ -184,8 +184,8 @@ const CASES: &[Case] = &[
         },
         what: "descriptors",
         severity: Severity::Warning,
-        value: "64 shards need about 2,112",
-        remedy: Some("LimitNOFILE=2112"),
+        value: "64 shards need about 2,176",
+        remedy: Some("LimitNOFILE=2176"),
     },
     Case {
         change: |_, host, _| host.lockable_bytes = 64 << 10,
@@ -352,6 +352,20 @@ const CASES: &[Case] = &[
         severity: Severity::Warning,
         value: "is taken",
         remedy: Some("--listen"),
+    },
+    Case {
+        change: |_, _, system| system.listeners.push("127.0.0.1:9001".parse().unwrap()),
+        what: "admin",
+        severity: Severity::Warning,
+        value: "127.0.0.1:9001 is taken",
+        remedy: Some("or --admin ADDR:PORT"),
+    },
+    Case {
+        change: |config, _, _| config.admin.listen = None,
+        what: "admin",
+        severity: Severity::Ok,
+        value: "no admin API is wanted",
+        remedy: None,
     },
     Case {
         change: |_, _, system| system.listeners.push("10.0.0.6:9000".parse().unwrap()),
@@ -733,7 +747,7 @@ const CASES: &[Case] = &[
         },
         what: "open files",
         severity: Severity::Fatal,
-        value: "999,872: fs.file-max = 1,000,000",
+        value: "999,808: fs.file-max = 1,000,000",
         remedy: Some("sysctl -w fs.file-max=1065536"),
     },
     Case {
@@ -999,7 +1013,7 @@ fn the_lowest_bound_is_the_one_that_is_named() {
             "control group",
             100,
         ),
-        (|_, host, _| host.files_max = Some(1128), "open files", 1000),
+        (|_, host, _| host.files_max = Some(1192), "open files", 1000),
     ];
     for (change, what, connections) in cases {
         let (mut config, mut host, mut system) = (config(), host(), system());

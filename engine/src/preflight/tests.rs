@@ -210,15 +210,15 @@ const CASES: &[Case] = &[
         },
         what: "descriptors",
         severity: Severity::Warning,
-        value: "64 shards need about 2,112",
-        remedy: Some("LimitNOFILE=2112"),
+        value: "64 shards need about 2,176",
+        remedy: Some("LimitNOFILE=2176"),
     },
     Case {
         change: |_, host| host.files_max = Some(100_000),
         what: "open files",
         severity: Severity::Warning,
         value: "fs.file-max = 100,000",
-        remedy: Some("sysctl -w fs.file-max=4000256"),
+        remedy: Some("sysctl -w fs.file-max=4000384"),
     },
     Case {
         change: |config, host| {
