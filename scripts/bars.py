@@ -7,15 +7,19 @@ Needs release builds (`cargo build --release -p shardcast -p shardcast-bench`) a
 """
 
 import argparse
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext
+import threading
+import time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +70,14 @@ def bench(options, bar, *arguments):
 class Server:
     """The server, as a process of its own."""
 
-    def __init__(self, *arguments):
-        command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--admin", "off", "--messages-per-second-max", "0", *arguments]
+    def __init__(self, *arguments, admin="off"):
+        command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--admin", admin, "--messages-per-second-max", "0", *arguments]
         print("  $", " ".join(["shardcast", *command[1:]]), flush=True)
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # What it logs of a backend that hangs is read by nobody.
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for line in self.process.stdout:
+            if found := re.search(r"admin API on http://(\S+)", line):
+                self.admin = found.group(1)
             if found := re.search(r"listening on ws://(\S+)/ws", line):
                 self.target = found.group(1)
                 return
@@ -183,15 +190,123 @@ def flat(options):
     yield Figure(f"p99 beside {last['connections']:,}, × that beside {first['connections']:,}", each[1] / each[0], 1.25, note=note)
 
 
-BARS = {"cpu": cpu, "capacity": capacity, "storm": storm, "flat": flat}
+def control(options):
+    """The latency of rooms while the node is driven, scraped, and has a backend that hangs, against that without"""
+    rooms = ("rooms", "--connections", 1000, "--room-size", 100, "--rate", 10, "--payload", 128, "--threads", 1, "--warmup", 2)
+    duration = ("--duration", options.duration or 10)
+    ratios, notes = [], []
+    with hanging_backend() as backend:
+        for number in range(options.rounds):
+            p99 = {}
+            # In turn, so that neither is always the first.
+            for is_driven in ((False, True), (True, False))[number % 2]:
+                hooks = ("--webhook-url", backend, "--webhook-events", "connected,disconnected,room_occupied,room_vacated,publish", "--webhook-publish-rooms", "asked")
+                with Server("--shards", "1", "--cores", options.server_core, *(hooks if is_driven else ()), admin="127.0.0.1:0") as server:
+                    with Operator(server) if is_driven else nullcontext() as operator:
+                        result = bench(options, "control", *rooms, *duration, *server.options())
+                p99[is_driven] = p99_us(result, "delivery")
+                if is_driven:
+                    notes.append(operator.note())
+            ratios.append(p99[True] / p99[False])
+            print(f"  round {number + 1}: {p99[False] / 1000:.2f} ms, driven {p99[True] / 1000:.2f} ms; {notes[-1]}", flush=True)
+    note = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    yield Figure("p99 of rooms while driven, × alone", statistics.median(ratios), 1.10, note=note)
+
+
+@contextmanager
+def hanging_backend():
+    """Takes requests and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        held, is_over = [], threading.Event()
+
+        def take():
+            listener.settimeout(0.1)
+            while not is_over.is_set():
+                with suppress(TimeoutError):
+                    held.append(listener.accept()[0])
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        yield "http://127.0.0.1:{}/".format(listener.getsockname()[1])
+        is_over.set()
+        taking.join()
+        for connection in held:
+            connection.close()
+
+
+class Operator:
+    """Publishes 50 messages a second, ten of them in one request, scrapes once a second, and has clients come, publish what is asked about, and go, 20 a second."""
+
+    PERIODS_S = {"publish": 1 / 40, "publish_many": 1, "scrape": 1, "visit": 1 / 20}
+
+    def __init__(self, server):
+        self.server, self.is_over = server, threading.Event()
+        self.done = dict.fromkeys(self.PERIODS_S, 0)
+        self.failed = 0
+
+    def __enter__(self):
+        self.threads = [threading.Thread(target=self.repeat, args=(what,)) for what in self.PERIODS_S]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def note(self):
+        done = ", ".join(f"{what} {count}" for what, count in self.done.items())
+        return f"{done}, failed {self.failed}"
+
+    def repeat(self, what):
+        connection = http.client.HTTPConnection(self.server.admin, timeout=10)
+        due = time.monotonic()
+        while not self.is_over.wait(max(0, due - time.monotonic())):
+            due += self.PERIODS_S[what]
+            self.failed += not getattr(self, what)(connection)
+            self.done[what] += 1
+
+    def publish(self, connection):
+        return self.call(connection, "POST", "/v1/rooms/orders/messages", {"content": "x" * 100})
+
+    def publish_many(self, connection):
+        messages = [{"room": f"orders-{number}", "content": number} for number in range(10)]
+        return self.call(connection, "POST", "/v1/messages", {"messages": messages})
+
+    def scrape(self, connection):
+        return self.call(connection, "GET", "/metrics")
+
+    def call(self, connection, method, path, body=None):
+        headers = {"Content-Type": "application/json"} if body else {}
+        connection.request(method, path, body=json.dumps(body) if body else None, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status == 200
+
+    def visit(self, _):
+        host, port = self.server.target.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=10) as stream:
+            key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+            stream.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n\r\n".encode())
+            is_open = stream.recv(4096).startswith(b"HTTP/1.1 101")
+            for command in ({"type": "join", "room": "asked"}, {"type": "message", "room": "asked", "content": 1}):
+                text = json.dumps(command).encode()
+                # Masked with zeros, which changes nothing (RFC 6455, section 5.3).
+                stream.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+            stream.recv(4096)
+            return is_open
+
+
+BARS = {"cpu": cpu, "capacity": capacity, "storm": storm, "flat": flat, "control": control}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bars", nargs="*", metavar="BAR", help=f"{', '.join(BARS)} [default: cpu, capacity, storm]")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of `cpu`, each in another order [default: 5]")
-    parser.add_argument("--duration", type=float, help="seconds measured of each run of `cpu`")
-    parser.add_argument("--server-core", default="0", help="the core of the servers of `cpu` and `capacity` [default: 0]")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of `cpu` and `control`, each in another order [default: 5]")
+    parser.add_argument("--duration", type=float, help="seconds measured of each run of `cpu` and `control`")
+    parser.add_argument("--server-core", default="0", help="the core of the servers of `cpu`, `capacity` and `control` [default: 0]")
     parser.add_argument("--shards", type=int, default=6, help="shards of `storm` [default: 6]")
     parser.add_argument("--rcu-priority", type=int, choices=[0, 1], default=1, help="of rcu_preempt in `storm` (SCHED_FIFO, as root); 0: as it is [default: 1]")
     parser.add_argument("--connections", type=int, default=1_000_000, help="idle connections of `flat` [default: 1,000,000]")
