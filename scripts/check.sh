@@ -9,6 +9,8 @@ readonly VENV=.check/venv
 # What a stage printed that ran beside others.
 readonly BESIDE_LOG=.check/beside.log
 readonly CLIENTS=engine/tests/clients
+# Prometheus as Debian packages it, unpacked.
+readonly PROMETHEUS=.check/prometheus
 # The oldest Node.js and Python that the client scripts are written for.
 readonly NODE_MAJOR_LEAST=18
 readonly PYTHON_MINOR_LEAST=11
@@ -29,7 +31,7 @@ Usage: scripts/check.sh [--quick | --full | --help]
              the peers in Rust, and what looks after memory
 
 Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js, a C compiler and the tools of the
-network is installed with apt-get where this runs as root, and named otherwise.
+network is installed with apt-get where this runs as root, and named otherwise. Prometheus is unpacked into .check.
 TEXT
 }
 
@@ -101,6 +103,33 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 }
 
+# Prometheus, which scrapes a server in a test, and its tool, which judges what it is told. The package is unpacked and not installed: installed it starts a
+# server of its own, which takes a port and stays; what it depends on is for that server's pages. Does nothing where there is one.
+unpack_prometheus() {
+    if { have prometheus && have promtool; } || [[ -x $PROMETHEUS/usr/bin/promtool ]]; then
+        return
+    fi
+    say "Unpacking Prometheus"
+    if ! have apt-get; then
+        ((EUID != 0)) || fail "missing: prometheus and promtool, and there is no apt-get to get them with."
+        echo "SKIPPED: there is no apt-get; put prometheus and promtool into the path for the tests that need them"
+        return
+    fi
+    local unpacked
+    mkdir -p "${PROMETHEUS%/*}"
+    unpacked=$(mktemp -d -p "${PROMETHEUS%/*}")
+    # Only root can bring the lists of packages up to date; with those that are there others get it too.
+    ((EUID != 0)) || apt-get update -qq
+    (
+        cd "$unpacked"
+        apt-get download -qq -o APT::Sandbox::User=root prometheus
+        dpkg -x prometheus_*.deb .
+        rm prometheus_*.deb
+    ) || fail "cannot get the package prometheus with apt-get download."
+    rm -rf "$PROMETHEUS"
+    mv "$unpacked" "$PROMETHEUS"
+}
+
 check_versions() {
     python3 -c "import sys; sys.exit(sys.version_info < (3, $PYTHON_MINOR_LEAST))" ||
         fail "$(python3 --version) is too old for the client scripts: 3.$PYTHON_MINOR_LEAST or newer is needed."
@@ -129,6 +158,7 @@ install_needs() {
     have cargo || fail "cargo is missing: install Rust as https://www.rust-lang.org/tools/install says."
     install_packages
     check_versions
+    unpack_prometheus
 }
 
 check_format() {

@@ -23,6 +23,7 @@ use shardcast_shard::stats::ShardStats;
 
 use crate::config::{Config, ConfigError, Steering};
 use crate::memory;
+use crate::metrics::Metrics;
 use crate::preflight::{Host, Preflight, Severity, raise_descriptor_limit};
 use crate::supervisor::{Shared, Supervisor, seed};
 use crate::tls::{self, Certificate, CertificateError};
@@ -133,7 +134,8 @@ impl Engine {
             .collect();
         let peers = Arc::new(Peers::new(shards).map_err(EngineError::Descriptors)?);
         let mesh = Mesh::new(shards, limits.mailbox_mails_max as usize);
-        let controls = (0..shards).map(|shard| mesh.control(shard)).collect();
+        let controls: Vec<ShardControl> = (0..shards).map(|shard| mesh.control(shard)).collect();
+        let metrics = Metrics::new(stats.clone(), controls.clone(), Arc::clone(&limits));
         let hash_seed = seed();
         let homes = HomeChoice::new(shards, hash_seed);
         let shared = Arc::new(Shared {
@@ -170,6 +172,7 @@ impl Engine {
             listeners,
             admission,
             certificate,
+            metrics,
             stats,
             stopping,
             supervisor,
@@ -247,6 +250,7 @@ pub struct Running {
     admission: Arc<Admission>,
     certificate: Option<Arc<Certificate>>,
     stats: Vec<Arc<ShardStats>>,
+    metrics: Metrics,
     stopping: Arc<AtomicBool>,
     supervisor: Supervisor,
 }
@@ -399,6 +403,12 @@ impl Running {
     #[must_use]
     pub fn stats(&self) -> &[Arc<ShardStats>] {
         &self.stats
+    }
+
+    /// What Prometheus is told, for any thread.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// Compares the memory of the process with `memory_mib_max`: above it new connections are turned away. To be called a few times a second.

@@ -22,6 +22,7 @@ pub mod doctor;
 pub mod engine;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod preflight;
 pub mod rooms;
 pub mod serve;

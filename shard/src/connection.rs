@@ -445,6 +445,7 @@ impl Connection {
         encode: impl FnMut(Late) -> Option<Bytes>,
     ) {
         if self.has(Flags::SENDING) {
+            settling.outboxes.note(self.outbox);
             return;
         }
         if let Some(payload) = settling.outboxes.take_lone(&mut self.outbox) {
@@ -472,6 +473,7 @@ impl Connection {
         if let Some(records) = settling.outgoing(key, ends) {
             let outbox = settling.outboxes.ensure(&mut self.outbox);
             outbox.put_in_flight(records.clone());
+            settling.outboxes.note(self.outbox);
             self.flags.insert(Flags::SENDING);
             driver.send(key, records);
             return;
@@ -512,6 +514,7 @@ impl Connection {
         if is_sealed && let Some(outbox) = settling.outboxes.find(self.outbox) {
             outbox.seal_in_flight(payload.clone());
         }
+        settling.outboxes.note(self.outbox);
         self.flags.insert(Flags::SENDING);
         driver.send(key, payload);
     }

@@ -147,6 +147,21 @@ pub enum ReceiveEnd {
     Failed(i32),
 }
 
+/// What a driver has met since its start, as far as operators want to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverCounts {
+    /// System calls to submit or reap.
+    pub enters: u64,
+    /// Times that completions found no room in their queue.
+    pub overflows: u64,
+    /// Submissions that the kernel put off.
+    pub busy: u64,
+    /// Entries that found no room in the submission queue.
+    pub deferred: u64,
+    /// Wakes that found the shard down, or its ring unable to take the message.
+    pub wakes_failed: u64,
+}
+
 /// What the driver reports. Every operation that was asked for on a connection is answered, also
 /// when the connection is shut down: only then may its slot be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,6 +303,17 @@ pub trait Driver {
 
     /// Wakes another shard's loop. Cheap when called more than once in a pass.
     fn wake(&mut self, shard: ShardId);
+
+    /// How long before the last poll another shard had asked for this one to be woken, in microseconds; `None` where none has since the last call, or where the driver
+    /// does not know.
+    fn take_wake_us(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// What the driver has met since its start.
+    fn counts(&self) -> DriverCounts {
+        DriverCounts::default()
+    }
 
     /// Asks for a `DeadlinePassed` at the monotonic time given, in microseconds. One deadline is armed at a time: a later call replaces it.
     fn wake_at(&mut self, monotonic_us: u64);

@@ -116,6 +116,8 @@ pub(crate) struct Outbox {
     in_flight: Option<Bytes>,
     /// Bytes of it that are no missed messages, at most.
     in_flight_counted: usize,
+    /// Its share of [`OutboxPool::bytes`].
+    noted_bytes: usize,
 }
 
 /// Bytes that wait for connections or are being sent.
@@ -264,6 +266,7 @@ impl Outbox {
         self.line.reset();
         self.in_flight = None;
         self.in_flight_counted = 0;
+        self.noted_bytes = 0;
     }
 }
 
@@ -298,12 +301,30 @@ pub(crate) struct OutboxPool {
     /// Payloads that wait alone until their connections are settled. Empty then; kept for its capacity.
     lone: Vec<Option<Rc<Payload>>>,
     lone_count: usize,
+    /// What waits in outboxes, as of when each was noted.
+    noted_bytes: usize,
 }
 
 impl OutboxPool {
     /// The outbox of a connection, if it has one.
     pub(crate) fn find(&mut self, id: OutboxId) -> Option<&mut Outbox> {
         self.outboxes.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// Bytes waiting or in flight in all outboxes, as far as they were noted ([`OutboxPool::note`]).
+    pub(crate) fn bytes(&self) -> usize {
+        self.noted_bytes
+    }
+
+    /// Counts what is in the outbox of a connection, if it has one. Called where a settle leaves something in it, and not as payloads come and go: most outboxes are
+    /// empty by then.
+    pub(crate) fn note(&mut self, id: OutboxId) {
+        let outbox = self.outboxes.get_mut(id.0 as usize);
+        if let Some(outbox) = outbox.and_then(Option::as_deref_mut) {
+            let bytes = outbox.bytes();
+            self.noted_bytes = self.noted_bytes - outbox.noted_bytes + bytes;
+            outbox.noted_bytes = bytes;
+        }
     }
 
     /// Bytes waiting or in flight for a connection.
@@ -367,6 +388,7 @@ impl OutboxPool {
     pub(crate) fn release(&mut self, id: &mut OutboxId) {
         self.take_lone(id);
         if let Some(mut outbox) = self.outboxes.get_mut(id.0 as usize).and_then(Option::take) {
+            self.noted_bytes -= outbox.noted_bytes;
             outbox.reset();
             if self.spare.len() < SPARE_OUTBOXES_MAX {
                 self.spare.push(outbox);

@@ -6,7 +6,8 @@
 //!
 //! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
 //! carries out what the application and the rooms want, `grants` says what of that connections may do, `deadlines` is everything that happens by time, `encrypted`
-//! takes TLS off what was received, `ordering` carries out what other threads order, `stopping` ends the shard, `table` holds the connections.
+//! takes TLS off what was received, `ordering` carries out what other threads order, `stopping` ends the shard, `table` holds the connections, `measuring` is what
+//! operators want to know of it all.
 
 mod accepting;
 mod coalescing;
@@ -15,6 +16,7 @@ mod deadlines;
 mod encrypted;
 mod grants;
 mod input;
+mod measuring;
 mod ordering;
 mod stopping;
 mod table;
@@ -51,6 +53,7 @@ pub use accepting::TABLE_RESERVE;
 use coalescing::{Coalescing, Sent};
 use deadlines::Deadlines;
 use grants::Grants;
+use measuring::Measuring;
 pub use stopping::StopPlan;
 use stopping::Stopping;
 use table::Table;
@@ -128,6 +131,8 @@ pub struct ShardCounts {
     pub connections: usize,
     /// Connections with output waiting or in flight.
     pub outboxes: usize,
+    /// Bytes of that output, as of when each connection was settled last.
+    pub outbox_bytes: usize,
     /// Connections that something happened to, and whose output waits to leave together with more (`coalesce_us_max`).
     pub unsettled: usize,
     /// Connections with compression windows of their own.
@@ -162,6 +167,7 @@ pub(crate) struct Core<A: App> {
     grants: Grants,
     deadlines: Deadlines,
     coalescing: Coalescing,
+    measuring: Measuring,
     post: Post,
     admission: Arc<Admission>,
     stats: Arc<ShardStats>,
@@ -218,6 +224,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         }
         self.core.clock = self.driver.clock();
         self.core.begin();
+        self.measure();
         self.core.pass_left = self.core.limits.queued_messages_per_pass_max;
         let mut busy = !self.completions.is_empty();
         let mut completions = std::mem::take(&mut self.completions);
@@ -239,6 +246,7 @@ impl<D: Driver, A: App> Shard<D, A> {
             return Ok(Progress::Stopped);
         }
         if busy {
+            self.core.measuring.busy(self.core.clock.monotonic_us);
             return Ok(Progress::Busy);
         }
         Ok(Progress::Idle {
@@ -261,7 +269,10 @@ impl<D: Driver, A: App> Shard<D, A> {
         }
         self.driver.poll(&mut self.completions)?;
         let asleep = self.completions.is_empty();
-        self.core.stats.sleeps.add(u64::from(asleep));
+        if asleep {
+            self.core.stats.sleeps.add(1);
+            self.copy_gauges();
+        }
         Ok(asleep)
     }
 
@@ -357,6 +368,9 @@ impl<D: Driver, A: App> Shard<D, A> {
         if busy {
             core.coalescing.settled(now_us);
         }
+        if !held && !self.driver.is_behind() {
+            core.measuring.handed_over();
+        }
         core.stats.passes_coalesced.add(u64::from(held));
         while let Some(key) = core.table.next_unsealable() {
             core.terminate(key);
@@ -420,6 +434,7 @@ impl<A: App> Core<A> {
             grants: Grants::default(),
             deadlines: Deadlines::new(&limits, options.tls.is_some(), options.random_seed),
             coalescing: Coalescing::new(limits.coalesce_us_max, clock.monotonic_us),
+            measuring: Measuring::default(),
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
             stats: options.stats,
@@ -647,5 +662,6 @@ impl<A: App> Drop for Core<A> {
         self.stats
             .connections_open
             .subtract(self.table.connections.used() as u64);
+        measuring::set_gauges(&self.stats, &ShardCounts::default());
     }
 }

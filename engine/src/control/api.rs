@@ -119,6 +119,7 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(node::state))
         .routes(routes!(node::config))
         .routes(routes!(node::drain))
+        .routes(routes!(node::metrics))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }

@@ -29,6 +29,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Lets a request pass, or says why not.
 pub(super) async fn check(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     if let Err(problem) = permit(&node, &request) {
+        node.metrics().counts().admin_refused.add();
         return problem.into_response();
     }
     let path = request.uri().path();

@@ -16,6 +16,7 @@ use super::shards::Shards;
 use super::token::{AdminToken, AdminTokenError};
 use crate::config::{Config, EffectiveConfig};
 use crate::engine::Running;
+use crate::metrics::Metrics;
 
 /// Where the node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -40,6 +41,7 @@ pub(crate) struct Node {
     token: ArcSwapOption<AdminToken>,
     phase: watch::Sender<Phase>,
     drains: mpsc::Sender<StopPlan>,
+    metrics: Metrics,
 }
 
 impl Node {
@@ -62,6 +64,7 @@ impl Node {
             phase: watch::Sender::new(Phase::Serving),
             drains,
             effective,
+            metrics: running.metrics(),
         };
         (Arc::new(node), drained)
     }
@@ -124,6 +127,11 @@ impl Node {
 
     pub(super) fn started(&self) -> (Instant, SystemTime) {
         self.started
+    }
+
+    /// What it tells Prometheus.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Connections that it has.

@@ -73,6 +73,8 @@ pub(crate) struct Client {
     pub(crate) welcome: Value,
     /// Received and not yet asked for, oldest first.
     unclaimed: VecDeque<Value>,
+    /// Objects that were received.
+    received: usize,
     end: Option<End>,
 }
 
@@ -138,6 +140,7 @@ impl Client {
             socket,
             welcome: Value::Null,
             unclaimed: VecDeque::new(),
+            received: 0,
             end: None,
         })
     }
@@ -145,6 +148,11 @@ impl Client {
     /// The stream below, for a second writer or for socket options.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref().tcp()
+    }
+
+    /// How many objects it has received.
+    pub(crate) fn received(&self) -> usize {
+        self.received
     }
 
     /// Sends an object.
@@ -290,10 +298,11 @@ impl Client {
             return None;
         }
         match self.socket.read() {
-            Ok(Message::Text(text)) => Some(
-                serde_json::from_str(text.as_str())
-                    .unwrap_or_else(|error| panic!("not JSON ({error}): {text:.200}")),
-            ),
+            Ok(Message::Text(text)) => {
+                self.received += 1;
+                let object = serde_json::from_str(text.as_str());
+                Some(object.unwrap_or_else(|error| panic!("not JSON ({error}): {text:.200}")))
+            }
             Ok(Message::Close(frame)) => {
                 // The answering close frame leaves with the next flush; the peer may be gone by then.
                 drop(self.socket.flush());

@@ -30,6 +30,7 @@ mod issuers;
 mod key_sets;
 mod load;
 mod memory;
+mod metrics;
 mod off_the_shelf;
 mod openapi;
 mod order;

@@ -97,7 +97,15 @@ impl Passed<'_> {
                 && hub.history_bytes <= limits.history_shard_bytes_max,
             "shard {shard} holds more than it may: {counts:?}"
         );
+        assert!(
+            counts.outboxes > 0 || counts.outbox_bytes == 0,
+            "shard {shard} counts bytes in outboxes that are gone: {counts:?}"
+        );
         let Some(backlog) = self.backlog else { return };
+        assert!(
+            self.held.is_behind || counts.unsettled > 0 || backlog.bytes <= counts.outbox_bytes,
+            "shard {shard} has not counted what waits: {backlog:?} of {counts:?}"
+        );
         let missed_bytes_max = limits.recovery_bytes_max.max(limits.history_bytes_max);
         assert!(
             backlog.bytes <= limits.outbox_bytes_max as usize + LAST_WORDS_BYTES

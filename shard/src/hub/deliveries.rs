@@ -59,11 +59,12 @@ impl Local {
                 position,
                 missed,
             } => self.reset(room, position, missed, effects),
-            Delivery::Message(message) => self.message(message, effects),
+            Delivery::Message { message, taken_us } => self.message(message, taken_us, effects),
             Delivery::Broadcast { room, event } => match self.slices.find(&room) {
                 Some(slice) => effects.push(Effect::ToSlice {
                     slice: SliceId(slice),
                     event: Arc::unwrap_or_clone(event),
+                    taken_us: None,
                 }),
                 None => self.ignored += 1,
             },
@@ -178,23 +179,30 @@ impl Local {
         }
         // A home that was asked twice answers twice: members who have missed nothing are not bothered.
         if !same_epoch || missed.len() as u64 != position.seq - told.seq {
-            let event = Event::Reset { room, position };
-            effects.push(Effect::ToSlice { slice, event });
+            effects.push(Effect::ToSlice {
+                slice,
+                event: Event::Reset { room, position },
+                taken_us: None,
+            });
         }
         effects.extend(missed.into_iter().map(|message| Effect::ToSlice {
             slice,
             event: Event::Message(message),
+            taken_us: None,
         }));
     }
 
-    fn message(&mut self, message: Arc<Message>, effects: &mut Effects) {
+    fn message(&mut self, message: Arc<Message>, taken_us: u64, effects: &mut Effects) {
         let room = match &message.target {
             Target::Room(room) => room,
             Target::Inbox(user) => {
                 let user = user.clone();
                 if self.members.connections(&user).next().is_some() {
-                    let event = Event::Message(message);
-                    effects.push(Effect::ToUser { user, event });
+                    effects.push(Effect::ToUser {
+                        user,
+                        event: Event::Message(message),
+                        taken_us,
+                    });
                 }
                 return;
             }
@@ -224,11 +232,18 @@ impl Local {
                     seq: message.seq - 1,
                 },
             };
-            effects.push(Effect::ToSlice { slice, event });
+            effects.push(Effect::ToSlice {
+                slice,
+                event,
+                taken_us: None,
+            });
         }
         entry.position.seq = message.seq;
-        let event = Event::Message(message);
-        effects.push(Effect::ToSlice { slice, event });
+        effects.push(Effect::ToSlice {
+            slice,
+            event: Event::Message(message),
+            taken_us: Some(taken_us),
+        });
     }
 
     /// A home has started without memory: it is told who is here.

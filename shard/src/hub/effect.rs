@@ -57,6 +57,8 @@ pub enum Effect {
         slice: SliceId,
         /// What.
         event: Event,
+        /// When a message was taken in that is told for the first time; see [`Delivery::Message`].
+        taken_us: Option<u64>,
     },
     /// Tell every connection that a user has on this shard.
     ToUser {
@@ -64,6 +66,8 @@ pub enum Effect {
         user: Name,
         /// What.
         event: Event,
+        /// When the message was taken in; see [`Delivery::Message`].
+        taken_us: u64,
     },
 }
 

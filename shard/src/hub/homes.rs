@@ -151,12 +151,14 @@ impl Homes {
                 content,
                 id,
                 sender,
+                taken_us,
             } => {
                 let publish = Publish {
                     target,
                     user,
                     content,
                     id,
+                    taken_us: taken_us.unwrap_or(call.clock.monotonic_us),
                 };
                 self.publish(publish, sender, call);
             }
@@ -306,13 +308,14 @@ impl Homes {
             user,
             content,
             id,
+            taken_us: call.clock.monotonic_us,
         };
         self.order(publish, call).ok_or(ErrorCode::TooManyRooms)
     }
 
     /// Gives a message its place and sends it to every shard that is interested; `None` where that would open one room or inbox too many.
     fn order(&mut self, publish: Publish, call: &mut Call<'_>) -> Option<Published> {
-        let target = publish.target.clone();
+        let (target, taken_us) = (publish.target.clone(), publish.taken_us);
         let place = match &target {
             Target::Room(room) => self.open_room(room, self.rooms_max, call.clock),
             Target::Inbox(user) => self.inboxes.full(user, &mut self.shelf, call.clock),
@@ -332,7 +335,10 @@ impl Homes {
             Ordered::Duplicate(seq) => (seq, true),
             Ordered::New(message) => {
                 let seq = message.seq;
-                deliver_all(interest, call, || Delivery::Message(Arc::clone(&message)));
+                deliver_all(interest, call, || Delivery::Message {
+                    message: Arc::clone(&message),
+                    taken_us,
+                });
                 (seq, false)
             }
         };

@@ -345,6 +345,7 @@ mod tests {
             user: "bob".into(),
             content: "1".into(),
             id: None,
+            taken_us: 0,
         };
         let inbox = inboxes.get_mut(full).unwrap();
         inbox.order.publish(publish, &mut shelf, clock);

@@ -211,6 +211,7 @@ impl Local {
         target: Target,
         content: Bytes,
         id: Option<Name>,
+        clock: Clock,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         let user = self.members.user(key).ok_or(ErrorCode::BadRequest)?.clone();
@@ -225,6 +226,7 @@ impl Local {
             content,
             id,
             sender: Some(key),
+            taken_us: Some(clock.monotonic_us),
         };
         request(effects, home, publish);
         Ok(())

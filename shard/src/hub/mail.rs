@@ -99,6 +99,8 @@ pub enum Request {
         id: Option<Name>,
         /// Who is acknowledged.
         sender: Option<ConnectionKey>,
+        /// When the publisher's shard took it in, on the monotonic clock of the process; `None` where nobody timed it.
+        taken_us: Option<u64>,
     },
     /// Who is in the room?
     Presence {
@@ -173,7 +175,12 @@ pub enum Delivery {
         missed: Vec<Arc<Message>>,
     },
     /// A message for every member of the slice, or for every connection of the user.
-    Message(Arc<Message>),
+    Message {
+        /// The message.
+        message: Arc<Message>,
+        /// When a shard first had it, on the monotonic clock of the process. Here and not in the message: what a history remembers does without.
+        taken_us: u64,
+    },
     /// Something else for every member of the slice of `room`: presence.
     Broadcast {
         /// The room.

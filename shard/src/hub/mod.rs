@@ -214,9 +214,10 @@ impl Hub {
         target: Target,
         content: Bytes,
         id: Option<Name>,
+        clock: Clock,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
-        self.local.publish(key, target, content, id, effects)
+        self.local.publish(key, target, content, id, clock, effects)
     }
 
     /// Publishes on behalf of the server, as `user`; needs no membership and is not acknowledged.
@@ -234,6 +235,7 @@ impl Hub {
             content,
             id: None,
             sender: None,
+            taken_us: None,
         };
         request(effects, home, publish);
     }

@@ -61,6 +61,7 @@ pub(super) struct Publish {
     pub(super) user: Name,
     pub(super) content: Bytes,
     pub(super) id: Option<Name>,
+    pub(super) taken_us: u64,
 }
 
 /// What became of a publish.
@@ -250,6 +251,7 @@ mod tests {
             user: "ada".into(),
             content: Bytes::from_static(b"1"),
             id: id.map(Name::from),
+            taken_us: 0,
         };
         order.publish(publish, shelf, at)
     }

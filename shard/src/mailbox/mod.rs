@@ -175,6 +175,20 @@ impl<R, D, C> Mesh<R, D, C> {
         }
     }
 
+    /// How much mail waits for `shard`. Looks at the channels of every sender, and writes nothing.
+    fn depth(&self, shard: ShardId) -> Depth {
+        let senders = || (0..self.shards).filter(|&from| from != shard);
+        Depth {
+            requests: senders()
+                .map(|from| self.requests.channel(from, shard).receiver.len())
+                .sum(),
+            deliveries: senders()
+                .map(|from| self.deliveries.channel(from, shard).receiver.len())
+                .sum(),
+            orders: self.controls[usize::from(shard)].receiver.len(),
+        }
+    }
+
     /// A sender of control mail to `shard`, for any thread.
     ///
     /// # Panics
@@ -187,6 +201,17 @@ impl<R, D, C> Mesh<R, D, C> {
             shard,
         }
     }
+}
+
+/// Mail that waits for a shard, by lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// From slices to homes.
+    pub requests: usize,
+    /// From homes to slices.
+    pub deliveries: usize,
+    /// From ordinary threads.
+    pub orders: usize,
 }
 
 /// Sends control mail to one shard from any thread.
@@ -215,6 +240,12 @@ impl<R, D, C> ControlSender<R, D, C> {
         self.mesh.controls[usize::from(self.shard)].send(mail)?;
         doorbell.mark(self.mesh.control_word, 0);
         Ok(doorbell.ring())
+    }
+
+    /// How much mail waits for the shard at this moment, from whomever.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.mesh.depth(self.shard)
     }
 
     /// The shard that is told.

@@ -328,3 +328,29 @@ fn threads_that_sleep_lose_nothing() {
         }
     });
 }
+
+#[test]
+fn anybody_can_see_how_much_waits() {
+    let mut mailboxes = mailboxes(3, 1024);
+    let control = mailboxes[0].mesh.control(2);
+    assert_eq!(control.depth(), Depth::default());
+    mailboxes[0].send_request(2, 1).unwrap();
+    mailboxes[1].send_request(2, 2).unwrap();
+    mailboxes[1].send_request(0, 3).unwrap();
+    mailboxes[1].send_delivery(2, 4).unwrap();
+    control.send("order").unwrap();
+    let depth = Depth {
+        requests: 2,
+        deliveries: 1,
+        orders: 1,
+    };
+    assert_eq!(control.depth(), depth);
+    while mailboxes[2].receive_request().is_some() {}
+    assert_eq!(
+        control.depth(),
+        Depth {
+            requests: 0,
+            ..depth
+        }
+    );
+}

@@ -476,3 +476,32 @@ mod property {
         }
     }
 }
+
+#[test]
+fn the_pool_knows_what_waits_in_all_outboxes() {
+    let mut pool = OutboxPool::default();
+    let (mut one, mut other) = (OutboxId::NONE, OutboxId::NONE);
+    pool.push(&mut one, payload(10, 1));
+    pool.note(one);
+    assert_eq!(pool.bytes(), 0, "alone it leaves with the next settle");
+    pool.push(&mut one, payload(5, 2));
+    pool.ensure(&mut other).push(payload(7, 3));
+    pool.note(one);
+    pool.note(other);
+    pool.note(other);
+    assert_eq!(pool.bytes(), 22);
+    let sent = pool.find(one).and_then(next_send).unwrap();
+    pool.note(one);
+    assert_eq!(pool.bytes(), 22, "what is in flight counts");
+    pool.find(one).unwrap().sent(sent.len() - 1);
+    pool.note(one);
+    assert_eq!(pool.bytes(), 8);
+    pool.find(one).unwrap().push(payload(50, 4));
+    pool.release(&mut one);
+    assert_eq!(pool.bytes(), 7, "whatever was not noted is not taken off");
+    pool.release(&mut other);
+    assert_eq!(pool.bytes(), 0);
+    pool.ensure(&mut other).push(payload(9, 5));
+    pool.note(other);
+    assert_eq!(pool.bytes(), 9, "an outbox of the pool begins anew");
+}

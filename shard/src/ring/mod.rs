@@ -50,7 +50,7 @@ use bytes::Bytes;
 use io_uring::{Probe, cqueue, opcode};
 
 use crate::driver::{
-    BufferId, Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId, Shutdown,
+    BufferId, Clock, Completion, ConnectionKey, Driver, DriverCounts, ReceiveEnd, ShardId, Shutdown,
 };
 use crate::error::FatalError;
 use crate::limits::Limits;
@@ -62,7 +62,7 @@ use connect::Targets;
 use ops::{Operation, Tag};
 use payloads::Payloads;
 use queue::Queue;
-use time::Deadline;
+use time::{Deadline, Stamp};
 
 pub use capabilities::{Capabilities, Capability};
 pub use connect::ConnectOptions;
@@ -150,6 +150,8 @@ pub struct RingDriver {
     messages: bool,
     /// For each shard the submission that carries the last wake, plus one.
     wakes: Vec<u64>,
+    /// See [`Driver::take_wake_us`].
+    wake_us: Option<u64>,
 }
 
 impl RingDriver {
@@ -204,6 +206,7 @@ impl RingDriver {
             eventfd,
             messages: probe.is_supported(opcode::MsgRingData::CODE),
             wakes: vec![0; peers.shards()],
+            wake_us: None,
             peers,
         })
     }
@@ -328,7 +331,11 @@ impl RingDriver {
             Operation::Cancel | Operation::TimeoutUpdate => {}
             // Success is silent.
             Operation::Message => self.wake_failed(auxiliary),
-            Operation::Woken => completions.push(Completion::Woken),
+            Operation::Woken => {
+                let asked = Stamp::received(result);
+                self.wake_us = asked.map(|asked| asked.elapsed_us(self.clock.monotonic_us));
+                completions.push(Completion::Woken);
+            }
             Operation::Bell => {
                 completions.push(Completion::Woken);
                 if !more {
@@ -546,7 +553,7 @@ impl Driver for RingDriver {
             None => self.queue.counters.wakes_failed += 1,
             Some(door) if self.messages => {
                 self.queue.counters.wakes_sent += 1;
-                self.queue.push(ops::message(door, shard));
+                self.queue.push(ops::message(door, shard, Stamp::now()));
                 *last = self.queue.submission() + 1;
             }
             Some(_) => {
@@ -558,6 +565,28 @@ impl Driver for RingDriver {
 
     fn wake_at(&mut self, monotonic_us: u64) {
         self.deadline.set(monotonic_us);
+    }
+
+    fn take_wake_us(&mut self) -> Option<u64> {
+        self.wake_us.take()
+    }
+
+    fn counts(&self) -> DriverCounts {
+        let RingCounters {
+            enters,
+            overflows,
+            busy,
+            deferred,
+            wakes_failed,
+            ..
+        } = self.queue.counters;
+        DriverCounts {
+            enters,
+            overflows,
+            busy,
+            deferred,
+            wakes_failed,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fd, Fixed, TimeoutFlags, Timespec};
 
 use super::socket::RawAddress;
+use super::time::Stamp;
 use crate::driver::{ConnectionKey, GENERATION_BITS, ShardId, Shutdown};
 use crate::limits::SLOT_BITS;
 
@@ -261,10 +262,11 @@ pub(super) fn accept_multishot(listener: RawFd, index: u32) -> Plain {
     Plain::new(entry, Tag::ring(Operation::Accept, index))
 }
 
-/// Posts a [`Operation::Woken`] to the ring behind `door`.
-pub(super) fn message(door: RawFd, shard: ShardId) -> Plain {
+/// Posts a [`Operation::Woken`] to the ring behind `door`. It says there when it was asked for ([`Stamp`](super::time::Stamp)): the
+/// length of the message is the result of its completion (IORING_OP_MSG_RING of io_uring_enter(2)).
+pub(super) fn message(door: RawFd, shard: ShardId, asked: Stamp) -> Plain {
     let woken = Tag::ring(Operation::Woken, 0);
-    let entry = opcode::MsgRingData::new(Fd(door), 0, woken.encode(), None)
+    let entry = opcode::MsgRingData::new(Fd(door), asked.bits(), woken.encode(), None)
         .build()
         .flags(Flags::SKIP_SUCCESS);
     Plain::new(entry, Tag::ring(Operation::Message, u32::from(shard)))

@@ -10,6 +10,44 @@ use super::ops;
 use super::queue::Queue;
 use crate::driver::Clock;
 
+/// A moment in the 31 bits that a message between rings carries: microseconds of the monotonic clock, which come round after 35 minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(i32);
+
+impl Stamp {
+    const MASK: u64 = i32::MAX as u64;
+
+    /// This moment.
+    pub(super) fn now() -> Self {
+        Self::at(clock_read().monotonic_us)
+    }
+
+    const fn at(monotonic_us: u64) -> Self {
+        // The mask leaves what an `i32` holds.
+        Self((monotonic_us & Self::MASK) as i32)
+    }
+
+    /// As the kernel carries it.
+    pub(super) const fn bits(self) -> i32 {
+        self.0
+    }
+
+    /// As the kernel has carried it; a negative number is an error of its own.
+    pub(super) fn received(bits: i32) -> Option<Self> {
+        (bits >= 0).then_some(Self(bits))
+    }
+
+    /// How long ago it was, in microseconds. No time at all where it seems to lie in the future: the other thread's clock was read a little later.
+    pub(super) fn elapsed_us(self, monotonic_us: u64) -> u64 {
+        let elapsed_us = (monotonic_us & Self::MASK).wrapping_sub(self.0 as u64) & Self::MASK;
+        if elapsed_us > Self::MASK / 2 {
+            0
+        } else {
+            elapsed_us
+        }
+    }
+}
+
 /// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC`, which the kernel's timer runs on too.
 pub(super) fn clock_read() -> Clock {
     let mut time = libc::timespec {
@@ -109,6 +147,25 @@ mod tests {
         let second = clock_read();
         assert!(second.monotonic_us >= first.monotonic_us + 2000);
         assert!(first.unix_ms > 1_700_000_000_000, "after 2023");
+    }
+
+    #[test]
+    fn a_stamp_tells_how_long_ago_it_was() {
+        const ROUND: u64 = 1 << 31;
+        for (at, now, elapsed) in [
+            (5, 5, 0),
+            (5, 105, 100),
+            (ROUND - 1, ROUND + 9, 10),
+            (3 * ROUND + 7, 3 * ROUND + 8, 1),
+            // Read by the other thread a little later.
+            (110, 105, 0),
+            (ROUND, ROUND - 1, 0),
+        ] {
+            let stamp = Stamp::received(Stamp::at(at).bits());
+            let since = stamp.map(|stamp| stamp.elapsed_us(now));
+            assert_eq!(since, Some(elapsed), "{at} to {now}");
+        }
+        assert_eq!(Stamp::received(-libc::ENOMEM), None);
     }
 
     /// What the kernel does, at the address that it was told. For Miri, which knows whether that is still permitted.

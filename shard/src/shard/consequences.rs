@@ -141,7 +141,12 @@ impl<A: App> Core<A> {
                     self.table.queue_missed(key, message, origin);
                 }
             }
-            Effect::ToSlice { slice, event } => {
+            Effect::ToSlice {
+                slice,
+                event,
+                taken_us,
+            } => {
+                let before = self.stats.deliveries_sent.value();
                 let role = role_of(&event, self.hub.slice_policy(slice));
                 let Some(mut message) = self.message(&event, role) else {
                     return;
@@ -153,16 +158,31 @@ impl<A: App> Core<A> {
                         .filter(|key| audience.includes(key.slot))
                         .for_each(|key| self.table.queue(key, &mut message)),
                 }
+                if let Some(taken_us) = taken_us {
+                    self.measure_since(before, taken_us);
+                }
             }
-            Effect::ToUser { user, event } => {
+            Effect::ToUser {
+                user,
+                event,
+                taken_us,
+            } => {
+                let before = self.stats.deliveries_sent.value();
                 let Some(mut message) = self.message(&event, Role::Kept) else {
                     return;
                 };
                 for key in self.hub.user_connections(&user) {
                     self.table.queue(key, &mut message);
                 }
+                self.measure_since(before, taken_us);
             }
         }
+    }
+
+    /// A message that was taken in then has been queued to some: as many as were counted since `before`.
+    fn measure_since(&mut self, before: u64, taken_us: u64) {
+        let deliveries = self.stats.deliveries_sent.value() - before;
+        self.measuring.delivered(taken_us, deliveries);
     }
 
     fn perform(&mut self, mut action: Action) {
@@ -210,9 +230,14 @@ impl<A: App> Core<A> {
                     Target::Room(room) => Some(room.clone()),
                     Target::Inbox(_) => None,
                 };
-                let published =
-                    self.hub
-                        .publish(connection, target, content, id.clone(), &mut self.effects);
+                let published = self.hub.publish(
+                    connection,
+                    target,
+                    content,
+                    id.clone(),
+                    self.clock,
+                    &mut self.effects,
+                );
                 self.report(connection, published, id, room);
             }
             Action::PublishFromServer {

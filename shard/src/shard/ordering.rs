@@ -124,6 +124,7 @@ impl<A: App> Core<A> {
         ShardCounts {
             connections: self.table.connections.used(),
             outboxes: self.table.outboxes_used(),
+            outbox_bytes: self.table.outbox_bytes(),
             unsettled: self.table.unsettled(),
             dedicated_windows: self.table.windows.dedicated_count(),
             grants: self.grants.used(),

@@ -368,6 +368,7 @@ impl Table {
         connection.flags.insert(Flags::SENDING);
         let outbox = self.outboxes.ensure(&mut connection.outbox);
         outbox.put_in_flight(rest.clone());
+        self.outboxes.note(connection.outbox);
         Some(rest)
     }
 
@@ -386,6 +387,11 @@ impl Table {
     /// Connections with output waiting or in flight.
     pub(super) fn outboxes_used(&self) -> usize {
         self.outboxes.used()
+    }
+
+    /// Bytes of the output that waits or is in flight, as of when each connection was settled last.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outboxes.bytes()
     }
 
     /// The most that waits for any one connection.

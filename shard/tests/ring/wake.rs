@@ -62,6 +62,13 @@ fn a_ring_wakes_another_on_another_thread() {
                     [Completion::Woken],
                     "once a pass of the sender"
                 );
+                let late_us = driver.take_wake_us();
+                let patience_us = PATIENCE.as_micros() as u64;
+                assert!(
+                    late_us.is_some_and(|us| us < patience_us),
+                    "{late_us:?} µs late"
+                );
+                assert_eq!(driver.take_wake_us(), None, "told once");
                 assert_eq!(poll(&mut driver), []);
                 woken += 1;
             }
@@ -79,6 +86,9 @@ fn a_ring_wakes_another_on_another_thread() {
     }
     assert_eq!(target.join().unwrap(), 20);
     assert_eq!(driver.counters().wakes_sent, 20);
+    let counts = driver.counts();
+    assert_eq!(counts.enters, driver.counters().enters);
+    assert!(counts.enters >= 20, "{counts:?}");
     assert_eq!(driver.counters().wakes_failed, 0);
 }
 
@@ -153,6 +163,7 @@ fn an_ordinary_thread_wakes_a_shard() {
         });
         assert_eq!(sleep(&mut harness.driver), [Completion::Woken]);
         assert!(waker.join().unwrap());
+        assert_eq!(harness.driver.take_wake_us(), None, "it told no time");
         assert_eq!(poll(&mut harness.driver), []);
     }
     assert!(!harness.peers.wake_from_thread(2), "no such shard");

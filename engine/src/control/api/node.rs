@@ -5,7 +5,8 @@ use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use shardcast_shard::shard::StopPlan;
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ use super::super::node::{Node, Phase};
 use super::super::problem::Problem;
 use super::super::query::Body;
 use super::{BodyProblems, Problems};
+use crate::metrics;
 
 /// The longest time that a draining may take: a day.
 const DRAIN_MS_MAX: u64 = 86_400_000;
@@ -65,6 +67,22 @@ impl NodeState {
 )]
 pub(in super::super) async fn state(State(node): State<Arc<Node>>) -> Json<NodeState> {
     Json(NodeState::new(&node))
+}
+
+/// Tells Prometheus how the node does.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "node",
+    operation_id = "get_metrics",
+    responses(
+        (status = OK, description = "All metrics in the text format of Prometheus", content_type = "text/plain", body = String),
+        Problems,
+    )
+)]
+pub(in super::super) async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (kind, node.metrics().render())
 }
 
 /// A setting and where its value comes from.

@@ -179,8 +179,10 @@ impl Cluster {
                     }
                     continue;
                 }
-                Effect::ToSlice { slice, event } => (hub.slice_members(slice).collect(), event),
-                Effect::ToUser { user, event } => (hub.user_connections(&user).collect(), event),
+                Effect::ToSlice { slice, event, .. } => (hub.slice_members(slice).collect(), event),
+                Effect::ToUser { user, event, .. } => {
+                    (hub.user_connections(&user).collect(), event)
+                }
             };
             for key in keys {
                 self.tell(ClientKey { shard, key }, event.clone());
@@ -269,8 +271,10 @@ impl Cluster {
         id: Option<&str>,
     ) -> Result<(), ErrorCode> {
         let content = Bytes::copy_from_slice(content.as_bytes());
+        let clock = self.clock;
         self.call(client.shard, |hub, effects| {
-            hub.publish(client.key, target, content, id.map(Name::from), effects)
+            let id = id.map(Name::from);
+            hub.publish(client.key, target, content, id, clock, effects)
         })
     }
 

@@ -455,6 +455,7 @@ fn a_stale_key_asks_for_nothing() {
     let ada = cluster.open(0, 0, "ada");
     cluster.close(ada);
     cluster.settle();
+    let clock = cluster.clock;
     let results = cluster.call(0, |hub, effects| {
         [
             hub.join(ada.key, "room".into(), None, effects),
@@ -463,6 +464,7 @@ fn a_stale_key_asks_for_nothing() {
                 Target::Inbox("bob".into()),
                 "1".into(),
                 None,
+                clock,
                 effects,
             ),
             hub.leave(ada.key, "room", effects),
@@ -506,7 +508,8 @@ fn mail_that_is_lost_or_comes_twice_is_told_from_the_numbers() {
     // Such mail comes from no cluster: the client is told that it may.
     cluster.restarted = true;
     for seq in [1, 1, 2, 5, 4] {
-        hand(&mut cluster, Delivery::Message(message(seq)));
+        let (message, taken_us) = (message(seq), 0);
+        hand(&mut cluster, Delivery::Message { message, taken_us });
     }
     assert_eq!(
         told(&mut cluster, ada),
