@@ -11,6 +11,7 @@ mod file;
 mod print;
 mod rooms;
 mod setting;
+mod webhooks;
 
 pub use access::{AccessConfig, Anonymous, is_url};
 pub use admin::AdminConfig;
@@ -19,6 +20,7 @@ pub use print::Format;
 pub(crate) use print::grouped;
 pub use rooms::{RoomKey, room_keys};
 pub use setting::{Section, Setting, Shape, settings};
+pub use webhooks::{OnFailure, WEBHOOK_EVENTS, WebhookConfig};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -98,6 +100,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// The admin API.
     pub admin: AdminConfig,
+    /// What a backend is asked and told over HTTP.
+    pub webhooks: WebhookConfig,
     /// Entries of a shard's table of direct descriptors; `None` leaves it to [`crate::preflight`].
     pub table_size: Option<u32>,
     /// Which events are logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
@@ -136,6 +140,7 @@ impl Config {
             origins: Vec::new(),
             access: AccessConfig::default(),
             admin: AdminConfig::default(),
+            webhooks: WebhookConfig::default(),
             table_size: None,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
@@ -169,6 +174,9 @@ impl Config {
         check_limits(&self.limits, &|_| Source::Program)?;
         check_together(&self.access.contradiction(), &|_| Source::Program)?;
         check_together(&self.admin.contradiction(), &|_| Source::Program)?;
+        check_together(&self.webhooks.contradiction(&self.limits), &|_| {
+            Source::Program
+        })?;
         rooms::check(self, &|_, _| Source::Program, &|_| Source::Program)
     }
 }
@@ -401,6 +409,8 @@ impl EffectiveConfig {
         let source_of = |name: &str| self.source(name);
         check_together(&self.config.access.contradiction(), &source_of)?;
         check_together(&self.config.admin.contradiction(), &source_of)?;
+        let webhooks = &self.config.webhooks;
+        check_together(&webhooks.contradiction(&self.config.limits), &source_of)?;
         let room_source = |entry, key: &str| self.room_source(entry, key);
         rooms::check(&self.config, &room_source, &|name| self.source(name))?;
         Ok(self)

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use shardcast_shard::app::{Admission, App, Context, Dismissal, Overload};
+use shardcast_shard::close_reason::CloseReason;
 use shardcast_shard::driver::ConnectionKey;
 use shardcast_shard::hub::{Event, Name, Target};
 use shardcast_shard::rights::Identity;
@@ -68,7 +69,12 @@ impl App for EchoRooms {
         }
     }
 
-    fn on_close(&mut self, _context: &mut Context<'_>, connection: ConnectionKey) {
+    fn on_close(
+        &mut self,
+        _context: &mut Context<'_>,
+        connection: ConnectionKey,
+        _reason: CloseReason,
+    ) {
         self.users.remove(&connection);
     }
 

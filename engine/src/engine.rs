@@ -20,6 +20,7 @@ use shardcast_shard::post::ShardControl;
 use shardcast_shard::ring::{Capabilities, Peers, bound_address, listen, steer_by_core};
 use shardcast_shard::shard::{Control, StopPlan};
 use shardcast_shard::stats::ShardStats;
+use shardcast_shard::verdict::Verdict;
 
 use crate::config::{Config, ConfigError, Steering};
 use crate::memory;
@@ -317,6 +318,14 @@ impl Handle {
     #[must_use]
     pub fn home_of(&self, target: &Target) -> ShardId {
         self.homes.target(target)
+    }
+
+    /// Has a shard hear what was decided about something that it has asked.
+    ///
+    /// # Errors
+    /// Too many orders wait; the shard has not heard of it.
+    pub fn decide(&self, shard: ShardId, verdict: Verdict) -> Result<(), Busy> {
+        self.order(shard, Order::Verdict(verdict))
     }
 
     fn send(&self, shard: ShardId, control: Control) -> Result<(), Busy> {

@@ -29,14 +29,18 @@ pub mod serve;
 mod supervisor;
 pub mod tls;
 pub mod topology;
+pub mod webhooks;
 
 pub use config::Config;
 pub use engine::{Engine, Handle, Running};
 pub use rooms::Rooms;
 pub use serve::{run_until_signalled, serve};
 pub use shardcast_shard::app::{Admission, App, Context, Dismissal};
+pub use shardcast_shard::close_reason::CloseReason;
+pub use shardcast_shard::connection_id::ConnectionId;
 pub use shardcast_shard::driver::ConnectionKey;
 pub use shardcast_shard::hub::{Event, Name, Target};
 pub use shardcast_shard::pattern::Pattern;
 pub use shardcast_shard::rights::{Grant, Identity, Rights, RoomRule, Rules};
+pub use shardcast_shard::verdict::{Hooks, Occupancy, Question, Ruling, Standing, Verdict};
 pub use shardcast_shard::ws::{Message, MessageKind, Refusal, UpgradeRequest};

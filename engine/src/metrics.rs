@@ -21,6 +21,8 @@ use shardcast_shard::limits::Limits;
 use shardcast_shard::post::ShardControl;
 use shardcast_shard::stats::{BOUNDS_US, Durations, Kind, Reading, ShardStats};
 
+use crate::webhooks;
+
 /// The content type of what [`Metrics::render`] answers.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -31,6 +33,8 @@ pub struct Metrics {
     controls: Vec<ShardControl>,
     limits: Arc<Limits>,
     counts: Arc<Counts>,
+    /// All zero where there are none.
+    webhooks: Arc<webhooks::Counters>,
 }
 
 impl Metrics {
@@ -44,7 +48,14 @@ impl Metrics {
             controls,
             limits,
             counts: Arc::default(),
+            webhooks: Arc::default(),
         }
+    }
+
+    /// The same with what webhooks count.
+    pub(crate) fn with_webhooks(mut self, webhooks: Option<Arc<webhooks::Counters>>) -> Self {
+        self.webhooks = webhooks.unwrap_or_default();
+        self
     }
 
     /// What threads count that are no shards.
@@ -69,6 +80,7 @@ impl Metrics {
         families.push(self.mailbox_depth());
         families.extend(self.bounds());
         families.extend(self.counts.families());
+        families.extend(self.of_webhooks());
         families.extend(process::families());
         families
     }
@@ -87,19 +99,27 @@ impl Metrics {
             let metrics = by_shard.iter().enumerate().flat_map(|(shard, readings)| {
                 readings[places.clone()]
                     .iter()
-                    .map(move |reading| metric(shard, reading))
+                    .map(move |reading| metric(Some(shard), reading))
             });
             families.push(family(
                 rows[0].family,
                 rows[0].family_help,
-                match rows[0].kind {
-                    Kind::Counter => MetricType::COUNTER,
-                    Kind::Gauge => MetricType::GAUGE,
-                },
+                kind(rows[0].kind),
                 metrics.collect(),
             ));
         }
         families
+    }
+
+    fn of_webhooks(&self) -> Vec<MetricFamily> {
+        let readings = self.webhooks.readings();
+        let rows = readings.chunk_by(|one, next| one.family == next.family);
+        rows.map(|rows| {
+            let metrics = rows.iter().map(|reading| metric(None, reading));
+            let (name, help) = (rows[0].family, rows[0].family_help);
+            family(name, help, kind(rows[0].kind), metrics.collect())
+        })
+        .collect()
     }
 
     fn histograms(&self) -> Vec<MetricFamily> {
@@ -171,9 +191,17 @@ impl Metrics {
     }
 }
 
-fn metric(shard: usize, reading: &Reading) -> Metric {
+fn kind(kind: Kind) -> MetricType {
+    match kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+    }
+}
+
+/// A number of a shard, or of the whole process.
+fn metric(shard: Option<usize>, reading: &Reading) -> Metric {
     // In the order of their names, as Prometheus's own libraries write them.
-    let mut labels = vec![shard_label(shard)];
+    let mut labels: Vec<LabelPair> = shard.map(shard_label).into_iter().collect();
     if let Some((name, value)) = reading.label {
         labels.push(label(name, value));
         labels.sort_unstable_by(|one, other| one.name().cmp(other.name()));

@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use shardcast_shard::app::{Admission, App, Context, Count, Dismissal, Overload, TokenOutcome};
+use shardcast_shard::close_reason::CloseReason;
 use shardcast_shard::driver::ConnectionKey;
 use shardcast_shard::hub::event::ErrorCode;
 use shardcast_shard::hub::{Event, Name, Target};
 use shardcast_shard::rights::Identity;
+use shardcast_shard::verdict::{Hooks, Occupancy, Question, Ruling, Standing};
 use shardcast_shard::wire::json::{self, DecodeError, JsonDecoder};
 use shardcast_shard::wire::{Command, check_name};
 use shardcast_shard::ws::close::{UNAUTHORIZED, UNSUPPORTED};
 use shardcast_shard::ws::{Message, MessageKind, Refusal, RefusalStatus, UpgradeRequest};
 
 use crate::auth::{self, Access, Authenticator, Refused, Visitor};
+use crate::webhooks::Reporter;
 
 /// The path of the protocol.
 pub const PATH: &str = "/ws";
@@ -30,6 +33,8 @@ pub struct Rooms {
     decoder: JsonDecoder,
     origins: Vec<String>,
     authenticator: Authenticator,
+    /// Where a backend is asked and told.
+    reporter: Option<Reporter>,
     faults: bool,
     scratch: Vec<u8>,
 }
@@ -43,6 +48,7 @@ impl Rooms {
             decoder: JsonDecoder::new(),
             origins,
             authenticator: Access::default().authenticator(),
+            reporter: None,
             faults: false,
             scratch: Vec::new(),
         }
@@ -52,6 +58,13 @@ impl Rooms {
     #[must_use]
     pub fn with_access(mut self, access: Access) -> Self {
         self.authenticator = access.authenticator();
+        self
+    }
+
+    /// Has a backend asked and told what it is configured for.
+    #[must_use]
+    pub fn with_webhooks(mut self, reporter: Option<Reporter>) -> Self {
+        self.reporter = reporter;
         self
     }
 
@@ -226,6 +239,17 @@ fn cause_fault(context: &mut Context<'_>, text: &[u8]) -> Result<(), Overload> {
 }
 
 impl App for Rooms {
+    fn hooks(&self) -> Hooks {
+        let reporter = self.reporter.as_ref();
+        reporter.map_or(Hooks::empty(), Reporter::hooks)
+    }
+
+    fn on_start(&mut self, context: &mut Context<'_>) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.started(context);
+        }
+    }
+
     fn on_upgrade(
         &mut self,
         context: &mut Context<'_>,
@@ -297,6 +321,18 @@ impl App for Rooms {
         }
     }
 
+    fn on_identity(
+        &mut self,
+        context: &mut Context<'_>,
+        question: Question,
+        identity: &Identity,
+    ) -> Standing {
+        match &self.reporter {
+            Some(reporter) => reporter.ask_connect(context, question, &identity.user),
+            None => Standing::Decided(Ruling::Allow),
+        }
+    }
+
     fn on_open(&mut self, context: &mut Context<'_>, connection: ConnectionKey, user: &Name) {
         self.scratch.clear();
         let session = ecow::eco_format!("{:016x}", context.random());
@@ -305,6 +341,9 @@ impl App for Rooms {
         let welcome = Bytes::copy_from_slice(&self.scratch);
         // One action of at least sixteen that a call may ask for.
         let _: Result<(), Overload> = context.send(connection, MessageKind::Text, welcome);
+        if let Some(reporter) = &mut self.reporter {
+            reporter.connected(context, connection, user);
+        }
     }
 
     fn on_message(
@@ -315,6 +354,43 @@ impl App for Rooms {
     ) {
         // A message asks for two actions at most, and a call may ask for sixteen at least.
         let _: Result<(), Overload> = self.handle(context, connection, message);
+    }
+
+    fn on_publish(
+        &mut self,
+        context: &mut Context<'_>,
+        question: Question,
+        target: &Target,
+        content: &Bytes,
+        id: Option<&Name>,
+    ) -> Standing {
+        match &self.reporter {
+            Some(reporter) => reporter.ask_publish(context, question, target, content, id),
+            None => Standing::Decided(Ruling::Allow),
+        }
+    }
+
+    fn on_occupancy(&mut self, context: &mut Context<'_>, room: &Name, occupancy: Occupancy) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.occupancy(context, room, occupancy);
+        }
+    }
+
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        reason: CloseReason,
+    ) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.disconnected(context, connection, reason);
+        }
+    }
+
+    fn on_timer(&mut self, context: &mut Context<'_>) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.timer_fired(context);
+        }
     }
 
     fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Option<MessageKind> {

@@ -15,6 +15,7 @@ use crate::conformance::EchoRooms;
 use crate::control::{AdminError, Front, Node, Phase};
 use crate::engine::{Engine, EngineError, Running, Summary};
 use crate::rooms::{PATH, Rooms};
+use crate::webhooks::{Courier, Webhooks};
 
 /// How often memory is compared with its bound, and keys are looked after.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
@@ -49,11 +50,13 @@ pub enum ServeError {
 pub fn serve(effective: EffectiveConfig) -> Result<ExitCode, ServeError> {
     let faults = is_on(FAULTS_VARIABLE);
     let (access, keeper) = Access::prepare(&effective)?;
+    let (reporter, webhooks) = Webhooks::prepare(&effective)?.unzip();
     let config = effective.config().clone();
     let origins = config.origins.clone();
     let rooms = move || {
         Rooms::new(origins.clone())
             .with_access(access.clone())
+            .with_webhooks(reporter.clone())
             .with_faults(faults)
     };
     // Before the engine, so that nobody is served where this fails.
@@ -71,7 +74,7 @@ pub fn serve(effective: EffectiveConfig) -> Result<ExitCode, ServeError> {
         }),
         error => ServeError::Engine(error),
     })?;
-    control(running, PATH, effective, front, keeper)
+    control(running, PATH, effective, front, keeper, webhooks)
 }
 
 fn is_on(variable: &str) -> bool {
@@ -86,7 +89,7 @@ fn is_on(variable: &str) -> bool {
 pub fn run_until_signalled(running: Running, path: &str) -> Result<ExitCode, ServeError> {
     let effective = EffectiveConfig::of_program(running.config().clone());
     let front = Front::open(effective.config())?;
-    control(running, path, effective, front, None)
+    control(running, path, effective, front, None, None)
 }
 
 fn control(
@@ -95,6 +98,7 @@ fn control(
     effective: EffectiveConfig,
     front: Front,
     keeper: Option<KeyKeeper>,
+    webhooks: Option<Webhooks>,
 ) -> Result<ExitCode, ServeError> {
     running.leave_shard_cores();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,7 +106,9 @@ fn control(
         .build()?;
     runtime.block_on(async {
         let signals = Signals::new()?;
-        let (node, drains) = Node::new(&running, effective, front.token.clone());
+        let counters = webhooks.as_ref().map(Webhooks::counters);
+        let metrics = running.metrics().with_webhooks(counters);
+        let (node, drains) = Node::new(&running, effective, front.token.clone(), metrics);
         let admin = match front.serve(&node)? {
             Some(address) => format!("admin API on http://{address}\n"),
             None => String::new(),
@@ -113,12 +119,14 @@ fn control(
             running.banner(),
             running.address()
         ));
+        let courier = webhooks.map(|webhooks| webhooks.start(running.handle()));
         let thread = ControlThread {
             running,
             node,
             drains,
             signals,
             keeper,
+            courier,
         };
         thread.run().await
     })
@@ -170,6 +178,7 @@ struct ControlThread {
     drains: mpsc::Receiver<StopPlan>,
     signals: Signals,
     keeper: Option<KeyKeeper>,
+    courier: Option<Courier>,
 }
 
 impl ControlThread {
@@ -179,6 +188,7 @@ impl ControlThread {
             running,
             node,
             mut signals,
+            courier,
             ..
         } = self;
         node.set_phase(Phase::Draining);
@@ -190,7 +200,16 @@ impl ControlThread {
             true => "draining: connections are told to come back elsewhere\n",
             false => "stopping: connections are told to come back; a second signal ends at once\n",
         });
-        let mut stopped = tokio::task::spawn_blocking(move || running.stop_as(plan));
+        let stopped = tokio::task::spawn_blocking(move || running.stop_as(plan));
+        let stopped = async {
+            let summary = stopped.await;
+            // What the last connections gave rise to is told, too.
+            if let Some(courier) = courier {
+                courier.finish().await;
+            }
+            summary
+        };
+        tokio::pin!(stopped);
         if is_drained {
             tokio::select! {
                 summary = &mut stopped => {
@@ -203,7 +222,7 @@ impl ControlThread {
             }
         }
         tokio::select! {
-            summary = stopped => {
+            summary = &mut stopped => {
                 tell_stopped(&summary.map_err(io::Error::other)?);
                 Ok(ExitCode::SUCCESS)
             }
@@ -239,6 +258,9 @@ impl ControlThread {
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.reload();
+        }
+        if let Some(courier) = &self.courier {
+            courier.reload();
         }
     }
 }

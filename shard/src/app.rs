@@ -9,17 +9,24 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::close_reason::CloseReason;
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::hub::{Event, Hub, Name, Position, Target};
 use crate::limits::Limits;
 use crate::random::Random;
 use crate::rights::{Grant, Identity};
+use crate::verdict::{Hooks, Occupancy, Question, Ruling, Standing};
 use crate::ws::{Message, MessageKind, Refusal, UpgradeRequest};
 
 /// An application on one shard.
 ///
 /// Every call runs on the shard's thread and delays all of its connections: it should take microseconds.
 pub trait App: 'static {
+    /// What the application wants to be asked or told that costs something. Asked once, before the shard starts.
+    fn hooks(&self) -> Hooks {
+        Hooks::empty()
+    }
+
     /// Called once, when the shard has started (also when it has started again).
     fn on_start(&mut self, _context: &mut Context<'_>) {}
 
@@ -50,6 +57,18 @@ pub trait App: 'static {
         })
     }
 
+    /// It is known whose connection it is, and nobody has been told of it yet: whether it may come in. Where somebody else decides, the connection is held: what the
+    /// peer sends waits, its pings too, until the [`Verdict`](crate::verdict::Verdict) comes. After `decision_ms_max` it is closed 1013. Called only where
+    /// [`App::hooks`] asks for it.
+    fn on_identity(
+        &mut self,
+        _context: &mut Context<'_>,
+        _question: Question,
+        _identity: &Identity,
+    ) -> Standing {
+        Standing::Decided(Ruling::Allow)
+    }
+
     /// The connection is open and belongs to `user`. What is sent here is the first that the peer reads.
     fn on_open(&mut self, _context: &mut Context<'_>, _connection: ConnectionKey, _user: &Name) {}
 
@@ -61,8 +80,32 @@ pub trait App: 'static {
         message: Message<'_>,
     );
 
-    /// The connection that was opened is going away; nothing can be sent to it any more.
-    fn on_close(&mut self, _context: &mut Context<'_>, _connection: ConnectionKey) {}
+    /// A connection has asked to publish, by [`Context::publish`], what its grant permits: whether, and what instead. Where somebody else decides,
+    /// nothing further of the connection is decoded until the [`Verdict`](crate::verdict::Verdict) comes, so its messages keep their order. After `decision_ms_max` its
+    /// sender is told [`Unavailable`](crate::hub::event::ErrorCode::Unavailable). What is allowed is checked as if it had just been asked for, so whoever decides need not be asked about what
+    /// [`Context::may_publish`] says is in vain. Called only where [`App::hooks`] asks for it.
+    fn on_publish(
+        &mut self,
+        _context: &mut Context<'_>,
+        _question: Question,
+        _target: &Target,
+        _content: &Bytes,
+        _id: Option<&Name>,
+    ) -> Standing {
+        Standing::Decided(Ruling::Allow)
+    }
+
+    /// A room whose home is this shard has its first user, or has lost its last. Called only where [`App::hooks`] asks for it.
+    fn on_occupancy(&mut self, _context: &mut Context<'_>, _room: &Name, _occupancy: Occupancy) {}
+
+    /// The connection that was opened is going away; nothing can be sent to it any more. [`Context::user_of`] still knows whose it was.
+    fn on_close(
+        &mut self,
+        _context: &mut Context<'_>,
+        _connection: ConnectionKey,
+        _reason: CloseReason,
+    ) {
+    }
 
     /// The time asked for with [`Context::timer_after`] has come.
     fn on_timer(&mut self, _context: &mut Context<'_>) {}
@@ -265,6 +308,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn user_of(&self, connection: ConnectionKey) -> Option<&'a Name> {
         self.hub.member_user(connection)
+    }
+
+    /// Whether the room's settings and the connection's membership permit that it publishes so many bytes.
+    #[must_use]
+    pub fn may_publish(&self, connection: ConnectionKey, target: &Target, bytes: usize) -> bool {
+        self.hub.may_publish(connection, target, bytes).is_ok()
     }
 
     /// A random number, not fit for secrets.

@@ -28,7 +28,9 @@ pub(crate) enum State {
     /// The request is accepted, and nobody knows yet whose connection it is: its first message says so, until when pings are answered and
     /// nothing else is said.
     Unnamed,
-    /// It is known whose the connection is, and the rooms do not know it yet: what the peer sends waits.
+    /// It is known whose the connection is, and somebody else decides whether it may come in: what the peer sends waits.
+    Held,
+    /// It may come in, and the rooms do not know it yet: what the peer sends waits.
     Opening,
     /// Messages go both ways.
     Open,
@@ -50,7 +52,12 @@ impl State {
     pub(crate) fn decodes(self) -> bool {
         matches!(
             self,
-            Self::Handshake | Self::Unnamed | Self::Opening | Self::Open | Self::Closing
+            Self::Handshake
+                | Self::Unnamed
+                | Self::Held
+                | Self::Opening
+                | Self::Open
+                | Self::Closing
         )
     }
 }
@@ -196,6 +203,8 @@ pub(crate) enum Pace {
     Told,
     /// It has used up its messages; a timer lets it go on.
     Limited,
+    /// It waits until somebody has decided about its last message.
+    Held,
 }
 
 /// Which directions of the stream this end has ended.
@@ -345,9 +354,9 @@ impl Connection {
 
     /// Whether decoding may go on, as far as the connection itself is concerned.
     pub(crate) fn may_decode(&self, outboxes: &OutboxPool, unread_bytes_max: usize) -> bool {
-        self.pace != Pace::Limited
+        matches!(self.pace, Pace::Free | Pace::Told)
             && self.state.decodes()
-            && self.state != State::Opening
+            && !matches!(self.state, State::Held | State::Opening)
             && outboxes.bytes_of(self.outbox) <= unread_bytes_max
     }
 
@@ -356,12 +365,14 @@ impl Connection {
             return false;
         }
         match self.state {
+            // A verdict comes soon, like the welcome.
+            State::Open if self.pace == Pace::Held => !self.has(Flags::STASHED),
             State::Handshake | State::Unnamed | State::Open | State::Closing => {
                 !self.has(Flags::STASHED)
                     && self.may_decode(settling.outboxes, settling.unread_bytes_max)
             }
             // Hardly anybody speaks before the welcome, so the receive is not stopped only to be started again.
-            State::Opening => !self.has(Flags::STASHED),
+            State::Held | State::Opening => !self.has(Flags::STASHED),
             // What still arrives is thrown away: closing with unread bytes would reset the connection, and
             // the peer might never read the answer.
             State::Finishing => true,

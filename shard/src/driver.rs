@@ -7,9 +7,7 @@
 //! reaps what has completed. Nothing here waits.
 
 use bytes::Bytes;
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use crate::limits::SLOT_BITS;
 
@@ -49,58 +47,6 @@ impl ConnectionKey {
     #[must_use]
     pub const fn next(self) -> Self {
         Self::new(self.slot, self.generation.wrapping_add(1))
-    }
-}
-
-/// A connection's name within the process, as people and other programs are told it: `SHARD-SLOT-GENERATION`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId {
-    /// Where it is.
-    pub shard: ShardId,
-    /// Which it is there.
-    pub key: ConnectionKey,
-}
-
-impl ConnectionId {
-    /// A connection of a shard.
-    #[must_use]
-    pub const fn new(shard: ShardId, key: ConnectionKey) -> Self {
-        Self { shard, key }
-    }
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, key } = self;
-        write!(f, "{shard}-{}-{}", key.slot, key.generation)
-    }
-}
-
-/// The text is not the id of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an id is three numbers with dashes between them, such as 0-17-3")]
-pub struct NotAnId;
-
-impl FromStr for ConnectionId {
-    type Err = NotAnId;
-
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let mut parts = text.split('-').map(|part| {
-            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| part.parse::<u32>().ok()).flatten()
-        });
-        let mut next = || parts.next().flatten().ok_or(NotAnId);
-        let (shard, slot, generation) = (next()?, next()?, next()?);
-        if parts.next().is_some() {
-            return Err(NotAnId);
-        }
-        let shard = ShardId::try_from(shard).map_err(|_| NotAnId)?;
-        let key = ConnectionKey::new(slot, generation);
-        // Numbers that do not fit would name another connection.
-        match key.slot == slot && key.generation == generation {
-            true => Ok(Self { shard, key }),
-            false => Err(NotAnId),
-        }
     }
 }
 

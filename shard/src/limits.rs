@@ -132,6 +132,8 @@ limits! {
     /// Time for a whole handshake to arrive, in milliseconds. After it: 408.
     /// Where the first message says whose the connection is, it has to arrive in this time too. After it: close 4401.
     handshake_ms_max = 10_000 in 100 ..= 600_000;
+    /// Time for a webhook to decide about a connection or a message that waits for it, in milliseconds. After it: close 1013, or the error `unavailable`.
+    decision_ms_max = 10_000 in 10 ..= 600_000;
     /// Bytes of one message, all its fragments together. Above it: close 1009.
     message_size_max = 1_048_576 in 125 ..= 1_073_741_824;
     /// Bytes of a message below which it is sent as it is, where compression is agreed on.

@@ -10,6 +10,7 @@ use crate::driver::ConnectionKey;
 use crate::hub::event::{ErrorCode, Message};
 use crate::hub::{Name, Position, Target};
 use crate::shard::ShardCounts;
+use crate::verdict::Verdict;
 
 /// Entries of a table that one order looks at, at the most. Some 50 µs.
 pub const ENTRIES_PER_ORDER_MAX: usize = 1000;
@@ -161,6 +162,8 @@ pub enum Order {
         /// Whether it was taken.
         reply: Option<Reply<Result<Published, ErrorCode>>>,
     },
+    /// To go on with a connection or a message that was held until this was decided.
+    Verdict(Verdict),
     /// How much the shard holds. That it answers says that it runs.
     Counts {
         /// The counts.
@@ -232,7 +235,7 @@ impl Order {
     /// What the order takes, counted in mails.
     pub(crate) fn weight(&self) -> u64 {
         match self {
-            Self::Publish { .. } | Self::Counts { .. } | Self::Room { .. } => 1,
+            Self::Publish { .. } | Self::Verdict(_) | Self::Counts { .. } | Self::Room { .. } => 1,
             Self::Rooms { .. }
             | Self::Members { .. }
             | Self::History { .. }

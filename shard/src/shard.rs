@@ -6,8 +6,8 @@
 //!
 //! The parts of a pass live in the modules below: `accepting` lets connections in or turns them away, `input` decodes what connections sent, `consequences`
 //! carries out what the application and the rooms want, `grants` says what of that connections may do, `deadlines` is everything that happens by time, `encrypted`
-//! takes TLS off what was received, `ordering` carries out what other threads order, `stopping` ends the shard, `table` holds the connections, `measuring` is what
-//! operators want to know of it all.
+//! takes TLS off what was received, `held` is what waits for a decision from outside, `ordering` carries out what other threads order, `stopping` ends the shard,
+//! `table` holds the connections, `measuring` is what operators want to know of it all.
 
 mod accepting;
 mod coalescing;
@@ -15,6 +15,7 @@ mod consequences;
 mod deadlines;
 mod encrypted;
 mod grants;
+mod held;
 mod input;
 mod measuring;
 mod ordering;
@@ -33,8 +34,9 @@ use bytes::Bytes;
 use crate::admission::Admission;
 use crate::app::{Action, App};
 use crate::byte_rate::ByteRates;
+use crate::close_reason::{CloseReason, LogPace};
 use crate::compression::Compression;
-use crate::connection::{Flags, Receiving, State};
+use crate::connection::{Flags, Pace, Receiving, State};
 use crate::driver::{Clock, Completion, ConnectionKey, Driver, ReceiveEnd, ShardId};
 use crate::error::FatalError;
 use crate::hub::mail::Mail;
@@ -46,6 +48,7 @@ use crate::post::{Post, ShardMesh};
 use crate::random::Random;
 use crate::room_settings::{RoomKinds, RoomSettings};
 use crate::stats::ShardStats;
+use crate::verdict::{Hooks, Verdict};
 use crate::ws::SessionLimits;
 use rustls::ServerConfig;
 
@@ -53,6 +56,7 @@ pub use accepting::TABLE_RESERVE;
 use coalescing::{Coalescing, Sent};
 use deadlines::Deadlines;
 use grants::Grants;
+use held::Held;
 use measuring::Measuring;
 pub use stopping::StopPlan;
 use stopping::Stopping;
@@ -110,6 +114,12 @@ impl From<Publication> for Control {
     }
 }
 
+impl From<Verdict> for Control {
+    fn from(verdict: Verdict) -> Self {
+        Self::Order(Box::new(Order::Verdict(verdict)))
+    }
+}
+
 /// What a pass of the loop came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -139,6 +149,8 @@ pub struct ShardCounts {
     pub dedicated_windows: usize,
     /// Connections that have a grant.
     pub grants: usize,
+    /// Connections that wait for a verdict.
+    pub held: usize,
     /// Mails that wait for a full mailbox.
     pub mails_waiting: usize,
     /// The rooms' part.
@@ -163,8 +175,12 @@ pub(crate) struct Core<A: App> {
     clock: Clock,
     app: A,
     hub: Hub,
+    /// What the application wants to be asked and told.
+    hooks: Hooks,
     table: Table,
     grants: Grants,
+    held: Held,
+    close_log: LogPace,
     deadlines: Deadlines,
     coalescing: Coalescing,
     measuring: Measuring,
@@ -373,7 +389,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         }
         core.stats.passes_coalesced.add(u64::from(held));
         while let Some(key) = core.table.next_unsealable() {
-            core.terminate(key);
+            core.terminate(key, CloseReason::Tls);
         }
         let unblocked = core.post.retry();
         let wakes = core.post.wake(&mut self.driver);
@@ -407,6 +423,18 @@ impl<A: App> Core<A> {
             handshake_headers_max: limits.handshake_headers_max as usize,
             message_size_max: limits.message_size_max as usize,
         };
+        let hooks = app.hooks();
+        let mut hub = Hub::with_kinds(
+            options.id,
+            options.shards,
+            &limits,
+            Arc::clone(&kinds),
+            options.hash_seed,
+        );
+        if hooks.contains(Hooks::OCCUPANCY) {
+            hub.tell_occupancy();
+        }
+        let mut random = Random::new(options.random_seed);
         Self {
             id: options.id,
             session_limits,
@@ -417,13 +445,8 @@ impl<A: App> Core<A> {
             connections_max: connections_max as usize,
             clock,
             app,
-            hub: Hub::with_kinds(
-                options.id,
-                options.shards,
-                &limits,
-                Arc::clone(&kinds),
-                options.hash_seed,
-            ),
+            hub,
+            hooks,
             table: Table::new(
                 &limits,
                 kinds.may_drop(),
@@ -432,13 +455,15 @@ impl<A: App> Core<A> {
                 Arc::clone(&options.stats),
             ),
             grants: Grants::default(),
+            held: Held::new(random.next()),
+            close_log: LogPace::new(clock.monotonic_ms()),
             deadlines: Deadlines::new(&limits, options.tls.is_some(), options.random_seed),
             coalescing: Coalescing::new(limits.coalesce_us_max, clock.monotonic_us),
             measuring: Measuring::default(),
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
             stats: options.stats,
-            random: Random::new(options.random_seed),
+            random,
             stopping: None,
             accepting: false,
             accept_stop_submitted: false,
@@ -501,8 +526,7 @@ impl<A: App> Core<A> {
             ReceiveEnd::EndOfStream => self.peer_ended(key),
             ReceiveEnd::Failed(error) => {
                 self.stats.receive_errors.add(1);
-                tracing::trace!(shard = self.id, error, "a connection broke while receiving");
-                self.terminate(key);
+                self.terminate(key, CloseReason::ReceiveError(error));
             }
         }
         self.table.mark_dirty(key);
@@ -515,9 +539,11 @@ impl<A: App> Core<A> {
         };
         connection.flags.insert(Flags::PEER_ENDED);
         match connection.state {
-            State::Handshake | State::Unnamed | State::Opening | State::Open
-                if connection.has(Flags::STASHED) => {}
-            State::Handshake | State::Unnamed | State::Opening | State::Open => self.terminate(key),
+            State::Handshake | State::Unnamed | State::Held | State::Opening | State::Open
+                if connection.has(Flags::STASHED) || connection.pace == Pace::Held => {}
+            State::Handshake | State::Unnamed | State::Held | State::Opening | State::Open => {
+                self.terminate(key, CloseReason::StreamEnded);
+            }
             // It has our close frame, or will not read it: what waits still goes out.
             State::Closing => connection.state = State::Finishing,
             State::Finishing
@@ -578,11 +604,10 @@ impl<A: App> Core<A> {
 
     fn send_failed(&mut self, key: ConnectionKey, error: i32) {
         self.stats.send_errors.add(1);
-        tracing::trace!(shard = self.id, error, "a connection broke while sending");
         if let Some(connection) = self.table.find(key) {
             connection.flags.remove(Flags::SENDING);
         }
-        self.terminate(key);
+        self.terminate(key, CloseReason::SendError(error));
     }
 
     fn shut_down(&mut self, key: ConnectionKey) {
@@ -619,8 +644,8 @@ impl<A: App> Core<A> {
     }
 
     /// Ends a connection at once, whatever waits for it.
-    fn terminate(&mut self, key: ConnectionKey) {
-        self.retire(key);
+    fn terminate(&mut self, key: ConnectionKey, why: CloseReason) {
+        self.retire(key, why);
         if let Some(connection) = self.table.find(key)
             && connection.state != State::Closed
         {

@@ -4,8 +4,8 @@
 //! number whole, but not all of them at one moment.
 //!
 //! One table says what there is, under which name of Prometheus (`_total`, `_seconds`, `_bytes`) and which label. Names are for ever: dashboards and alerts rest on
-//! them. Counters are written where what they count happens; gauges that are kept elsewhere are copied here where the shard goes to sleep, and every
-//! [`GAUGES_US`] while it does not (`shard/measuring.rs`).
+//! them. Counters are written where what they count happens; gauges that are kept elsewhere are copied here where the shard goes to sleep, and ten
+//! times a second while it does not (`shard/measuring.rs`).
 
 mod histogram;
 
@@ -277,6 +277,12 @@ stats! {
         close_expired: counter "shardcast_connections_ended_total" { reason = "expired" };
         /// Connections closed because their first message did not say, or not in time, whose they are.
         close_unnamed: counter "shardcast_connections_ended_total" { reason = "unnamed" };
+        /// Connections closed because it was decided outside of the server that they may not come in, or not stay.
+        close_dismissed: counter "shardcast_connections_ended_total" { reason = "dismissed" };
+        /// Connections and messages that nobody has decided about within `decision_ms_max`.
+        undecided: counter "shardcast_undecided_total";
+        /// Verdicts about connections and messages that did not wait for them any more.
+        verdicts_stale: counter "shardcast_verdicts_stale_total";
         /// Joins that recovered nothing because too much of other rooms waited for the connection already.
         recoveries_refused: counter "shardcast_recoveries_refused_total";
         /// Messages dropped for consumers that were too slow.

@@ -8,6 +8,7 @@ use super::Source;
 use crate::auth::KeyError;
 use crate::tls::CertificateError;
 use crate::topology::TopologyError;
+use crate::webhooks::SecretError;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,16 @@ pub enum ConfigError {
         source_of_path: Source,
         /// What is wrong with it, and the remedy.
         error: KeyError,
+    },
+    /// The file with the secrets of webhooks cannot be used.
+    #[error("webhook_secret_file ({source_of_path}): the file {path} {error}", path = path.display())]
+    WebhookSecret {
+        /// The file.
+        path: PathBuf,
+        /// Who named it.
+        source_of_path: Source,
+        /// What is wrong with it, and the remedy.
+        error: SecretError,
     },
     /// The certificate or its key cannot be used.
     #[error("{error} ({source_of_path})")]

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -311,6 +312,7 @@ fn server_settings() -> Vec<Setting> {
     settings.extend(connection_settings());
     settings.extend(access::access_settings());
     settings.extend(admin::admin_settings());
+    settings.extend(webhooks::webhook_settings());
     settings.extend(shutdown_settings());
     settings.extend(log_settings());
     settings

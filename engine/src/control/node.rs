@@ -50,6 +50,7 @@ impl Node {
         running: &Running,
         effective: EffectiveConfig,
         token: Option<Arc<AdminToken>>,
+        metrics: Metrics,
     ) -> (Arc<Self>, mpsc::Receiver<StopPlan>) {
         // One is enough: a node is drained once.
         let (drains, drained) = mpsc::channel(1);
@@ -64,7 +65,7 @@ impl Node {
             phase: watch::Sender::new(Phase::Serving),
             drains,
             effective,
-            metrics: running.metrics(),
+            metrics,
         };
         (Arc::new(node), drained)
     }

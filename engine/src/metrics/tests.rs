@@ -60,7 +60,7 @@ fn parse(text: &str) -> BTreeMap<&str, Parsed<'_>> {
 }
 
 /// The names of the labels of a sample, in order.
-fn labels<'a>(sample: &'a str) -> Vec<&'a str> {
+fn labels(sample: &str) -> Vec<&str> {
     let Some((_, labels)) = sample.split_once('{') else {
         return Vec::new();
     };

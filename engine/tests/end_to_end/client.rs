@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
 use crate::server::Server;
@@ -113,7 +114,8 @@ impl Client {
         Ok(client)
     }
 
-    fn shake_hands(server: &Server, path: &str) -> Result<Self, String> {
+    /// A connection whose handshake is done, and that has been told nothing yet.
+    pub(crate) fn shake_hands(server: &Server, path: &str) -> Result<Self, String> {
         let stream =
             TcpStream::connect(("127.0.0.1", server.port())).map_err(|error| error.to_string())?;
         stream
@@ -143,6 +145,18 @@ impl Client {
             received: 0,
             end: None,
         })
+    }
+
+    /// Says goodbye, and waits until the server has.
+    pub(crate) fn close(mut self) {
+        let goodbye = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        self.socket
+            .close(Some(goodbye))
+            .unwrap_or_else(|error| panic!("cannot close: {error}"));
+        self.expect_end();
     }
 
     /// The stream below, for a second writer or for socket options.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backend;
 mod certificate;
 mod client;
 mod file;
@@ -34,6 +35,7 @@ mod metrics;
 mod off_the_shelf;
 mod openapi;
 mod order;
+mod outage;
 mod presence;
 mod readme;
 mod rights;
@@ -45,3 +47,4 @@ mod starts;
 mod stops;
 mod tls;
 mod tokens;
+mod webhooks;

@@ -16,6 +16,7 @@ use shardcast_shard::shard::{Progress, Shard, ShardCounts, ShardOptions};
 use shardcast_shard::sim::{Faults, Random, SimDriver, SimNetwork, SimSetup};
 use shardcast_shard::stats::ShardStats;
 
+use super::deciding::Decider;
 use super::granting::Granting;
 use super::invariants::Passed;
 
@@ -38,6 +39,8 @@ pub(crate) struct ClusterOptions {
     pub(crate) compression: Compression,
     pub(crate) faults: Faults,
     pub(crate) setup: SimSetup,
+    /// Of 1000 connections and messages so many wait until somebody outside has decided about them.
+    pub(crate) held_per_mille: u16,
 }
 
 impl ClusterOptions {
@@ -67,6 +70,7 @@ impl ClusterOptions {
             },
             faults,
             setup,
+            held_per_mille: 0,
         }
     }
 }
@@ -103,6 +107,9 @@ pub(crate) struct Cluster {
     /// Knows the homes of rooms, and nothing else.
     compass: Hub,
     mesh: Arc<ShardMesh>,
+    decider: Decider,
+    /// Verdicts given.
+    pub(crate) verdicts: u64,
     admission: Arc<Admission>,
     /// When the first shard started.
     origin: Arc<OnceLock<Clock>>,
@@ -140,6 +147,8 @@ impl Cluster {
             nodes: (0..options.shards).map(|_| node()).collect(),
             compass: Hub::new(0, options.shards, &limits, options.seed),
             mesh: Mesh::new(options.shards, options.limits.mailbox_mails_max as usize),
+            decider: Decider::new(options.seed, options.held_per_mille),
+            verdicts: 0,
             admission: Arc::new(Admission::new(&limits)),
             origin: Arc::default(),
             limits,
@@ -192,7 +201,11 @@ impl Cluster {
             mesh: Arc::clone(&self.mesh),
         };
         let node = &mut self.nodes[usize::from(id)];
-        node.shard = Some(Shard::new(driver, Granting::new(), options));
+        node.shard = Some(Shard::new(
+            driver,
+            Granting::new(self.decider.clone()),
+            options,
+        ));
         node.stage = Stage::Awake;
         self.step(id);
     }
@@ -230,6 +243,10 @@ impl Cluster {
     /// Lets a random one of the shards that can act do so. False where none can.
     pub(crate) fn turn(&mut self) -> bool {
         let able: Vec<ShardId> = (0..self.shards()).filter(|&id| self.can_act(id)).collect();
+        if self.decider.has_open() && (able.is_empty() || self.random.chance(100)) {
+            self.decide();
+            return true;
+        }
         if able.is_empty() {
             return false;
         }
@@ -265,6 +282,23 @@ impl Cluster {
             self.crash(id);
         }
         true
+    }
+
+    /// Somebody outside answers one of the questions.
+    fn decide(&mut self) {
+        let Some((shard, verdict)) = self.decider.answer() else {
+            return;
+        };
+        self.verdicts += 1;
+        let asleep = self
+            .mesh
+            .control(shard)
+            .send(verdict.into())
+            .expect("few orders wait");
+        let node = &mut self.nodes[usize::from(shard)];
+        if asleep && node.stage == Stage::Asleep {
+            self.step(shard);
+        }
     }
 
     /// One step of the executor's loop.
@@ -331,7 +365,7 @@ impl Cluster {
 
     /// Whether every shard sleeps (or is dead) and no driver has anything to report.
     pub(crate) fn is_at_rest(&self) -> bool {
-        (0..self.shards()).all(|id| !self.can_act(id))
+        (0..self.shards()).all(|id| !self.can_act(id)) && !self.decider.has_open()
     }
 
     /// When a shard acts again though nobody else does.

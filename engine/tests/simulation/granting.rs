@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use shardcast::Rooms;
 use shardcast_shard::app::{Admission, App, Context, Dismissal};
+use shardcast_shard::close_reason::CloseReason;
 use shardcast_shard::driver::ConnectionKey;
-use shardcast_shard::hub::{Event, Name};
+use shardcast_shard::hub::{Event, Name, Target};
 use shardcast_shard::rights::{Grant, Identity, Rights, RoomRule, Rules};
 use shardcast_shard::sim::Random;
+use shardcast_shard::verdict::{Hooks, Question, Standing};
 use shardcast_shard::wire::json;
 use shardcast_shard::ws::{Message, MessageKind, Refusal, UpgradeRequest};
+
+use super::deciding::Decider;
 
 /// How many kinds of rules there are: so few that connections share them.
 pub(crate) const KINDS: u64 = 12;
@@ -55,15 +60,42 @@ impl Asked {
 }
 
 /// See the module.
-pub(crate) struct Granting(Rooms);
+pub(crate) struct Granting(Rooms, Decider);
 
 impl Granting {
-    pub(crate) fn new() -> Self {
-        Self(Rooms::new(Vec::new()).with_faults(true))
+    pub(crate) fn new(decider: Decider) -> Self {
+        Self(Rooms::new(Vec::new()).with_faults(true), decider)
     }
 }
 
 impl App for Granting {
+    fn hooks(&self) -> Hooks {
+        match self.1.is_asked() {
+            true => Hooks::IDENTITY | Hooks::PUBLISH,
+            false => Hooks::empty(),
+        }
+    }
+
+    fn on_identity(
+        &mut self,
+        context: &mut Context<'_>,
+        question: Question,
+        _: &Identity,
+    ) -> Standing {
+        self.1.ask(context.shard(), question)
+    }
+
+    fn on_publish(
+        &mut self,
+        context: &mut Context<'_>,
+        question: Question,
+        _: &Target,
+        _: &Bytes,
+        _: Option<&Name>,
+    ) -> Standing {
+        self.1.ask(context.shard(), question)
+    }
+
     fn on_upgrade(
         &mut self,
         context: &mut Context<'_>,
@@ -117,8 +149,13 @@ impl App for Granting {
             .expect("a call may ask for sixteen actions at least");
     }
 
-    fn on_close(&mut self, context: &mut Context<'_>, connection: ConnectionKey) {
-        self.0.on_close(context, connection);
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionKey,
+        reason: CloseReason,
+    ) {
+        self.0.on_close(context, connection, reason);
     }
 
     fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Option<MessageKind> {

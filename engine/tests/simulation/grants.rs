@@ -8,7 +8,7 @@ use super::cluster::ClusterOptions;
 use super::granting::KINDS;
 use super::guard::Guard;
 use super::member::Act;
-use super::order::MAIN;
+use super::order::{MAIN, held_per_mille};
 use super::seeds::{FAULTS, Met, Run, for_each};
 use super::world::World;
 
@@ -77,6 +77,7 @@ fn grants(run: Run) -> Met {
     let mut random = Random::new(run.seed).fork();
     let faults = Faults::from_seed(run.seed).without_resets();
     let mut options = ClusterOptions::new(run.seed, faults);
+    options.held_per_mille = held_per_mille(run);
     options.shards = random.between(1, 4) as u16;
     options.limits.messages_per_pass_max = random.magnitude_between(1, 64) as u64;
     let mut world = World::new(run, options);
@@ -126,6 +127,7 @@ fn what_grants_permit() {
         "losses",
         "deliveries",
         "audited",
+        "verdicts",
     ];
     let must_meet = [FAULTS, &must_meet].concat();
     for_each("what_grants_permit", 0..200, &must_meet, grants);

@@ -10,6 +10,7 @@
 //! * `heard`: what a server says, parsed.
 //! * `member`: a client that does as it is told; `view`: a room as it sees it, checked with everything that it hears.
 //! * `granting`: the application, which gives grants; `guard`: what a member with a grant may do and hear.
+//! * `deciding`: somebody outside who decides about connections and messages.
 //! * `books`: what was published, and the one order that all members must agree on.
 //! * `world`: a cluster and its members, run until nothing moves any more.
 #![allow(
@@ -24,6 +25,7 @@ mod chaos;
 mod clocks;
 mod cluster;
 mod crash;
+mod deciding;
 mod determinism;
 mod each_byte;
 mod granting;

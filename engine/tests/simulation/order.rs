@@ -121,12 +121,21 @@ pub(crate) fn exchange_directs(world: &mut World) {
     world.assert_directs_heard();
 }
 
+/// In one run of four somebody outside decides about some of the connections and messages.
+pub(crate) fn held_per_mille(run: Run) -> u16 {
+    match run.seed % 4 {
+        3 => 300,
+        _ => 0,
+    }
+}
+
 /// Bounds that make the engine take a little or much at a time.
 fn options(run: Run, random: &mut Random) -> ClusterOptions {
     let mut options = ClusterOptions::new(run.seed, Faults::from_seed(run.seed).without_resets());
     if random.coin() {
         options.shards = random.between(1, 6) as u16;
     }
+    options.held_per_mille = held_per_mille(run);
     options.setup.buffers = random.magnitude_between(2, 64) as u16;
     options.setup.buffer_bytes = random.magnitude_between(64, 8192);
     let limits = &mut options.limits;
@@ -222,6 +231,7 @@ fn order_and_completeness() {
         "pings",
         "audited",
         "acks checked",
+        "verdicts",
     ];
     let must_meet = [FAULTS, &must_meet].concat();
     for_each("order_and_completeness", 0..1000, &must_meet, order);

@@ -3,7 +3,7 @@
 use shardcast_shard::sim::{Faults, Random};
 
 use super::cluster::ClusterOptions;
-use super::order::{CROWD, add_crowd, exchange_directs};
+use super::order::{CROWD, add_crowd, exchange_directs, held_per_mille};
 use super::seeds::{BREAKS, FAULTS, Met, Run, for_each};
 use super::world::World;
 
@@ -14,6 +14,7 @@ fn resets(run: Run) -> Met {
     faults.reset_per_mille = random.between(1, 12) as u16;
     faults.send_error_per_mille = random.between(0, 12) as u16;
     let mut options = ClusterOptions::new(run.seed, faults.clone());
+    options.held_per_mille = held_per_mille(run);
     options.limits.history_messages_max = [2, 8, 1000][random.index(3)];
     let mut world = World::new(run, options);
     add_crowd(&mut world, CROWD);
@@ -42,6 +43,8 @@ fn with_resets() {
         "losses",
         "duplicates",
         "audited",
+        "verdicts",
+        "stale verdicts",
     ];
     let must_meet = [FAULTS, BREAKS, &must_meet].concat();
     for_each("with_resets", 0..500, &must_meet, resets);

@@ -416,6 +416,11 @@ impl World {
             "paced accepts",
             self.cluster.count(|stats| stats.accepts_paced.value()),
         );
+        met.add("verdicts", self.cluster.verdicts);
+        met.add(
+            "stale verdicts",
+            self.cluster.count(|stats| stats.verdicts_stale.value()),
+        );
         met.add("clock jumps", self.cluster.jumps);
         met.add("shard deaths", self.cluster.crashed.len() as u64);
         met.add("audited", self.books.audited());

@@ -6,6 +6,7 @@ use super::event::{Event, Message, Position};
 use super::mail::{Delivery, Mail, Request};
 use super::{Name, SliceId};
 use crate::driver::{Clock, ConnectionKey, ShardId};
+use crate::verdict::Occupancy;
 
 /// One thing to do. The effects of a call are carried out in order, and before the next call.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,13 @@ pub enum Effect {
         event: Event,
         /// When a message was taken in that is told for the first time; see [`Delivery::Message`].
         taken_us: Option<u64>,
+    },
+    /// A room whose home is here has its first user, or has lost its last. Comes only after [`Hub::tell_occupancy`](super::Hub::tell_occupancy).
+    Occupancy {
+        /// The room.
+        room: Name,
+        /// Which of the two.
+        occupancy: Occupancy,
     },
     /// Tell every connection that a user has on this shard.
     ToUser {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Name;
 use super::due::{DUE_PER_CALL_MAX, DueQueue};
-use super::effect::{Call, Effects};
+use super::effect::{Call, Effect, Effects};
 use super::event::{ErrorCode, Event, Position, Target};
 use super::history::HistoryBounds;
 use super::home::{Change, Home};
@@ -18,6 +18,7 @@ use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::limits::Limits;
 use crate::orders::{Publication, Published};
 use crate::room_settings::{PresenceMode, RoomKinds};
+use crate::verdict::Occupancy;
 
 /// Everything that one shard is home to.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Homes {
     rooms_max: usize,
     kinds: Arc<RoomKinds>,
     presence_list_max: usize,
+    /// Whether somebody wants to know which rooms have users.
+    pub(super) tells_occupancy: bool,
     /// Requests that made no sense, as a restart makes them: leaves by members never seen.
     pub(super) ignored: u64,
 }
@@ -73,6 +76,7 @@ impl Homes {
             rooms_max,
             kinds,
             presence_list_max: usize::try_from(limits.presence_list_max).unwrap_or(usize::MAX),
+            tells_occupancy: false,
             ignored: 0,
         }
     }
@@ -188,10 +192,12 @@ impl Homes {
         let Some(home) = self.rooms.get_mut(id) else {
             return;
         };
+        let before = home.users();
         // The others are told before the joiner's shard belongs to them: a joiner does not meet itself.
         if let Some(change) = home.enter(user, call.from, &self.shelf.hasher) {
             let users = home.users();
             self.announce(id, users, vec![change], call);
+            self.note_occupancy(id, before, call);
         }
         let Some(home) = self.rooms.get_mut(id) else {
             return;
@@ -226,6 +232,7 @@ impl Homes {
         };
         if let Some(change) = change {
             self.announce(id, before, vec![change], call);
+            self.note_occupancy(id, before, call);
         }
         self.forget_room_if_empty(id, call.now_ms());
     }
@@ -251,6 +258,7 @@ impl Homes {
         let after = home.users();
         if before != after || !changes.is_empty() {
             self.announce(id, before.max(after), changes, call);
+            self.note_occupancy(id, before, call);
         }
         if users.is_empty() {
             self.forget_room_if_empty(id, call.now_ms());
@@ -427,6 +435,7 @@ impl Homes {
             let changes = home.replace(call.from, &[], &self.shelf.hasher);
             if !changes.is_empty() {
                 self.announce(id, before, changes, call);
+                self.note_occupancy(id, before, call);
             }
             self.forget_room_if_empty(id, call.now_ms());
         }
@@ -461,6 +470,23 @@ impl Homes {
             };
             tell_all(home, call, room, event);
         }
+    }
+
+    /// Says so where a room that had `before` users has its first now, or has lost its last.
+    fn note_occupancy(&mut self, id: u32, before: u64, call: &mut Call<'_>) {
+        if !self.tells_occupancy {
+            return;
+        }
+        let (Some(home), Some(room)) = (self.rooms.get(id), self.rooms.name(id)) else {
+            return;
+        };
+        let occupancy = match (before, home.users()) {
+            (0, 1..) => Occupancy::Occupied,
+            (1.., 0) => Occupancy::Vacated,
+            _ => return,
+        };
+        let room = room.clone();
+        call.effects.push(Effect::Occupancy { room, occupancy });
     }
 
     /// Queues a room's count, where none is queued.

@@ -214,11 +214,8 @@ impl Local {
         clock: Clock,
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
+        self.may_publish(key, &target, content.len())?;
         let user = self.members.user(key).ok_or(ErrorCode::BadRequest)?.clone();
-        if let Target::Room(room) = &target {
-            let (slice, _) = self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
-            self.check_publish(slice, content.len())?;
-        }
         let home = self.choice.target(&target);
         let publish = Request::Publish {
             target,
@@ -229,6 +226,21 @@ impl Local {
             taken_us: Some(clock.monotonic_us),
         };
         request(effects, home, publish);
+        Ok(())
+    }
+
+    /// Whether a connection may publish so many bytes, as far as membership and the settings of rooms go.
+    pub(super) fn may_publish(
+        &self,
+        key: ConnectionKey,
+        target: &Target,
+        bytes: usize,
+    ) -> Result<(), ErrorCode> {
+        self.members.user(key).ok_or(ErrorCode::BadRequest)?;
+        if let Target::Room(room) = target {
+            let (slice, _) = self.membership(key, room).ok_or(ErrorCode::NotJoined)?;
+            self.check_publish(slice, bytes)?;
+        }
         Ok(())
     }
 

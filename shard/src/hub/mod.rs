@@ -123,6 +123,11 @@ impl Hub {
         }
     }
 
+    /// Has the hub tell by [`Effect::Occupancy`] of rooms that users come into and leave empty. Before the first other call.
+    pub fn tell_occupancy(&mut self) {
+        self.homes.tells_occupancy = true;
+    }
+
     /// The shard that orders a target's messages.
     #[must_use]
     pub fn home_of(&self, target: &Target) -> ShardId {
@@ -218,6 +223,19 @@ impl Hub {
         effects: &mut Effects,
     ) -> Result<(), ErrorCode> {
         self.local.publish(key, target, content, id, clock, effects)
+    }
+
+    /// Whether [`Hub::publish`] would take so many bytes of this connection now.
+    ///
+    /// # Errors
+    /// Those of [`Hub::publish`].
+    pub fn may_publish(
+        &self,
+        key: ConnectionKey,
+        target: &Target,
+        bytes: usize,
+    ) -> Result<(), ErrorCode> {
+        self.local.may_publish(key, target, bytes)
     }
 
     /// Publishes on behalf of the server, as `user`; needs no membership and is not acknowledged.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Core;
 use crate::admission::Refused;
 use crate::app::App;
+use crate::close_reason::CloseReason;
 use crate::connection::{Allowance, Flags, State};
 use crate::driver::{ConnectionKey, Driver, Slot};
 use crate::ws::{Refusal, RefusalStatus};
@@ -42,7 +43,7 @@ impl<A: App> Core<A> {
         let (key, connection) = self.table.connections.insert(slot);
         if dropped {
             self.turned_away += 1;
-            self.terminate(key);
+            self.terminate(key, CloseReason::Shutdown);
             return;
         }
         let entered = match (over, &self.stopping) {

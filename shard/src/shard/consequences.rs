@@ -3,10 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
+
 use super::Core;
 use crate::app::{Action, App, Context};
+use crate::close_reason::CloseReason;
 use crate::compression::Outgoing;
 use crate::connection::{Pace, State};
+use crate::connection_id::ConnectionId;
 use crate::driver::ConnectionKey;
 use crate::hub::event::{ErrorCode, Event};
 use crate::hub::{Effect, Name, Target};
@@ -84,7 +88,8 @@ impl<A: App> Core<A> {
             } else if let Some(key) = self.refused.pop_front() {
                 self.stats.close_user_connections.add(1);
                 let reason = "too many connections of this user";
-                self.end(key, TOO_MANY_CONNECTIONS, reason, State::Closing);
+                let why = CloseReason::TooManyOfUser;
+                self.end(key, why, TOO_MANY_CONNECTIONS, reason, State::Closing);
             } else if let Some(key) = self.table.next_too_slow() {
                 self.close_slow_consumer(key);
             } else if let Some(mail) = self.local.pop_front() {
@@ -162,6 +167,9 @@ impl<A: App> Core<A> {
                     self.measure_since(before, taken_us);
                 }
             }
+            Effect::Occupancy { room, occupancy } => {
+                self.call_app(|app, context| app.on_occupancy(context, &room, occupancy));
+            }
             Effect::ToUser {
                 user,
                 event,
@@ -204,7 +212,8 @@ impl<A: App> Core<A> {
                 code,
                 reason,
             } => {
-                self.end(connection, code, &reason, State::Closing);
+                let why = CloseReason::Application(code);
+                self.end(connection, why, code, &reason, State::Closing);
             }
             Action::Join {
                 connection,
@@ -225,21 +234,7 @@ impl<A: App> Core<A> {
                 target,
                 content,
                 id,
-            } => {
-                let room = match &target {
-                    Target::Room(room) => Some(room.clone()),
-                    Target::Inbox(_) => None,
-                };
-                let published = self.hub.publish(
-                    connection,
-                    target,
-                    content,
-                    id.clone(),
-                    self.clock,
-                    &mut self.effects,
-                );
-                self.report(connection, published, id, room);
-            }
+            } => self.publish(connection, target, content, id),
             Action::PublishFromServer {
                 user,
                 target,
@@ -265,6 +260,29 @@ impl<A: App> Core<A> {
             #[expect(clippy::panic, reason = "the application asked for exactly this")]
             Action::CrashShard => panic!("the application asked for the shard to crash"),
         }
+    }
+
+    /// Publishes what a connection may publish.
+    pub(super) fn publish_now(
+        &mut self,
+        key: ConnectionKey,
+        target: Target,
+        content: Bytes,
+        id: Option<Name>,
+    ) {
+        let room = match &target {
+            Target::Room(room) => Some(room.clone()),
+            Target::Inbox(_) => None,
+        };
+        let published = self.hub.publish(
+            key,
+            target,
+            content,
+            id.clone(),
+            self.clock,
+            &mut self.effects,
+        );
+        self.report(key, published, id, room);
     }
 
     fn report(
@@ -312,8 +330,11 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Calls the application outside of any message. A panic is counted, and nothing of what the call had asked for is done.
-    pub(super) fn call_app(&mut self, call: impl FnOnce(&mut A, &mut Context<'_>)) -> bool {
+    /// Calls the application outside of any message. A panic is counted, and nothing of what the call had asked for is done; then there is no answer.
+    pub(super) fn call_app<T>(
+        &mut self,
+        call: impl FnOnce(&mut A, &mut Context<'_>) -> T,
+    ) -> Option<T> {
         let actions_before = self.actions.len();
         let mut context = Context::new(
             self.clock,
@@ -325,38 +346,75 @@ impl<A: App> Core<A> {
             &self.hub,
         );
         let app = &mut self.app;
-        let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut context))).is_ok();
-        if !called {
+        let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut context))).ok();
+        if called.is_none() {
             self.stats.panics.add(1);
             self.actions.truncate(actions_before);
         }
         called
     }
 
-    /// Takes an open connection away from the rooms and from the application: nothing more is sent to it but its last words.
+    /// Takes a connection away from the rooms and from the application: nothing more is sent to it but its last words.
     /// The caller says what it is from now on; until then it is [`State::Closing`].
-    pub(super) fn retire(&mut self, key: ConnectionKey) {
+    pub(super) fn retire(&mut self, key: ConnectionKey, why: CloseReason) {
         let Some(connection) = self.table.find(key) else {
             return;
         };
         let before = connection.state;
-        if !matches!(before, State::Opening | State::Open) {
+        if !matches!(
+            before,
+            State::Unnamed | State::Held | State::Opening | State::Open
+        ) {
             return;
         }
         connection.state = State::Closing;
+        self.log_close(key, why);
         self.grants.remove(key.slot);
-        self.hub.member_close(key, &mut self.effects);
+        self.held.forget(key.slot);
         if before == State::Open {
-            self.call_app(|app, context| app.on_close(context, key));
+            self.call_app(|app, context| app.on_close(context, key, why));
+        }
+        self.hub.member_close(key, &mut self.effects);
+    }
+
+    fn log_close(&mut self, key: ConnectionKey, why: CloseReason) {
+        if !why.is_abnormal() || !self.close_log.may_log(self.clock.monotonic_ms()) {
+            return;
+        }
+        let connection = ConnectionId {
+            shard: self.id,
+            key,
+        };
+        // The rooms know whose it is, or whoever waits to be let in has said so.
+        let user = self.hub.member_user(key);
+        let user = user.or_else(|| self.held.user(key.slot)).map(Name::as_str);
+        tracing::info!(%connection, user, reason = %why, "a connection has ended");
+    }
+
+    /// Says how many lines about ended connections were left out, once it is time.
+    pub(super) fn log_left_out(&mut self) {
+        if let Some(left_out) = self.close_log.take_left_out(self.clock.monotonic_ms()) {
+            tracing::warn!(
+                shard = self.id,
+                left_out,
+                "more connections have ended than are logged one by one"
+            );
         }
     }
 
     /// Ends an open connection with a close frame. `then` is [`State::Closing`] where the peer's close frame is
     /// waited for, [`State::Finishing`] where nothing it says matters any more.
-    pub(super) fn end(&mut self, key: ConnectionKey, code: u16, reason: &str, then: State) {
+    pub(super) fn end(
+        &mut self,
+        key: ConnectionKey,
+        why: CloseReason,
+        code: u16,
+        reason: &str,
+        then: State,
+    ) {
         match self.table.state(key) {
-            State::Unnamed | State::Opening | State::Open => {
-                self.retire(key);
+            State::Unnamed | State::Held | State::Opening | State::Open => {
+                self.retire(key, why);
                 self.table.queue_last(key, frame::close(code, reason));
             }
             // The close frame was sent before; what the peer says now ends it.
@@ -369,7 +427,7 @@ impl<A: App> Core<A> {
     /// The peer has sent its close frame: an answer, or the beginning of the close handshake (RFC 6455 §5.5.1).
     pub(super) fn closed_by_peer(&mut self, key: ConnectionKey, code: Option<u16>) {
         if matches!(self.table.state(key), State::Unnamed | State::Open) {
-            self.retire(key);
+            self.retire(key, CloseReason::Peer(code));
             self.table.queue_last(key, frame::close(code, ""));
         }
         self.await_close(key, State::Leaving);
@@ -398,6 +456,7 @@ impl<A: App> Core<A> {
             self.table.clear_waiting(key);
             self.end(
                 key,
+                CloseReason::SlowConsumer,
                 1013,
                 "too slow: reconnect and recover from the history",
                 State::Closing,

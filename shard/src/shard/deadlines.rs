@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use super::Core;
 use crate::app::App;
+use crate::close_reason::CloseReason;
 use crate::connection::{Flags, Pace, State};
 use crate::driver::{Clock, ConnectionKey, Slot};
 use crate::limits::Limits;
@@ -203,13 +204,17 @@ impl<A: App> Core<A> {
             busy = true;
         }
         while let Some(key) = self.deadlines.next_resume(now_ms) {
-            if let Some(connection) = self.table.find(key) {
+            if let Some(connection) = self.table.find(key)
+                && connection.pace == Pace::Limited
+            {
                 connection.pace = Pace::Told;
             }
             self.resume(key);
             self.table.mark_dirty(key);
             busy = true;
         }
+        busy |= self.run_undecided();
+        self.log_left_out();
         let mut expired = std::mem::take(&mut self.deadlines.expired);
         self.deadlines
             .expire(now_ms, EXPIRED_PER_PASS_MAX, &mut expired);
@@ -245,6 +250,8 @@ impl<A: App> Core<A> {
             self.deadlines.next_due_ms(),
             self.hub.next_due_ms(),
             self.stopping_due_ms(),
+            self.held.due_ms(),
+            self.close_log.due_ms(),
         ]
         .into_iter()
         .flatten()
@@ -285,11 +292,13 @@ impl<A: App> Core<A> {
             }
             State::Unnamed => {
                 self.stats.close_unnamed.add(1);
-                self.end(key, UNAUTHORIZED, "no token in time", State::Closing);
+                let why = CloseReason::Unnamed(UNAUTHORIZED);
+                self.end(key, why, UNAUTHORIZED, "no token in time", State::Closing);
             }
             State::Open => self.heartbeat(key),
+            State::Held => self.undecided(key),
             State::Opening | State::Closing | State::Finishing | State::Leaving => {
-                self.terminate(key);
+                self.terminate(key, CloseReason::OpeningTimedOut);
             }
             State::Terminating | State::Closed | State::Free => {}
         }
@@ -300,12 +309,14 @@ impl<A: App> Core<A> {
             return;
         };
         connection.receives_reset();
-        let silent = !connection.take(Flags::ALIVE);
+        // While somebody decides about its message it is not always read.
+        let silent = !connection.take(Flags::ALIVE) && connection.pace != Pace::Held;
         if !silent {
             connection.heartbeats_missed = 0;
         } else if u64::from(connection.heartbeats_missed) >= self.limits.heartbeat_missed_max {
             self.stats.close_heartbeat.add(1);
-            self.end(key, 1001, "no heartbeat", State::Closing);
+            let why = CloseReason::Heartbeat;
+            self.end(key, why, 1001, "no heartbeat", State::Closing);
             self.work_off();
             return;
         } else {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Core;
 use crate::app::App;
+use crate::close_reason::CloseReason;
 use crate::connection::State;
 use crate::driver::ConnectionKey;
 use crate::tls::{Established, Heard, TlsError};
@@ -31,7 +32,7 @@ impl<A: App> Core<A> {
                 // Nothing that could be said would be understood.
                 Err(_) => {
                     self.stats.close_panic.add(1);
-                    self.terminate(key);
+                    self.terminate(key, CloseReason::Panic);
                 }
             }
         }
@@ -67,7 +68,7 @@ impl<A: App> Core<A> {
         }
         self.table.clear_waiting(key);
         // Nothing but the alert can be said any more, so no close frame either.
-        self.retire(key);
+        self.retire(key, CloseReason::Tls);
         self.await_close(key, State::Finishing);
         self.work_off();
     }

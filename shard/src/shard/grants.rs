@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use super::Core;
 use crate::app::{Action, App};
 use crate::chunked::Chunked;
+use crate::close_reason::CloseReason;
 use crate::connection::State;
 use crate::driver::{Clock, ConnectionKey, Slot};
 use crate::hub::event::{ErrorCode, Event};
@@ -392,7 +393,8 @@ impl<A: App> Core<A> {
     /// What a connection was granted has ended.
     pub(super) fn expire(&mut self, key: ConnectionKey) {
         self.stats.close_expired.add(1);
-        self.end(key, UNAUTHORIZED, "token expired", State::Closing);
+        let why = CloseReason::Expired;
+        self.end(key, why, UNAUTHORIZED, "token expired", State::Closing);
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Core;
 use super::table::Table;
 use crate::app::{App, Context, Dismissal};
+use crate::close_reason::CloseReason;
 use crate::connection::{Connection, Flags, Pace, State, TooFast};
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
@@ -404,7 +405,8 @@ impl<A: App> Core<A> {
                     Ok(identity) => self.name(key, identity),
                     Err(Dismissal { code, reason }) => {
                         self.stats.close_unnamed.add(1);
-                        self.end(key, code, &reason, State::Closing);
+                        let why = CloseReason::Unnamed(code);
+                        self.end(key, why, code, &reason, State::Closing);
                     }
                 }
             }
@@ -424,7 +426,8 @@ impl<A: App> Core<A> {
             Heard::Closed { code } => self.closed_by_peer(key, code),
             Heard::Broken { code, reason } => {
                 self.stats.close_protocol.add(1);
-                self.end(key, code, &reason, State::Finishing);
+                let why = CloseReason::Protocol(code);
+                self.end(key, why, code, &reason, State::Finishing);
             }
             Heard::Panicked => self.panicked(key),
         }
@@ -473,8 +476,8 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// It is known whose connection it is. The application hears of it when the rooms know it.
-    fn name(&mut self, key: ConnectionKey, identity: Identity) {
+    /// The connection may come in. The application hears of it when the rooms know it.
+    pub(super) fn admit(&mut self, key: ConnectionKey, identity: Identity) {
         let Some(connection) = self.table.find(key) else {
             return;
         };
@@ -495,14 +498,15 @@ impl<A: App> Core<A> {
         connection.state = State::Open;
         connection.flags.insert(Flags::ALIVE);
         self.set_first_heartbeat(key);
-        if !self.call_app(|app, context| app.on_open(context, key, &user)) {
+        let told = self.call_app(|app, context| app.on_open(context, key, &user));
+        if told.is_none() {
             self.panicked(key);
         }
         self.resume(key);
     }
 
     /// The application or the session panicked over this connection: it is closed, nothing else happens.
-    fn panicked(&mut self, key: ConnectionKey) {
+    pub(super) fn panicked(&mut self, key: ConnectionKey) {
         self.stats.close_panic.add(1);
         tracing::error!(
             shard = self.id,
@@ -510,9 +514,10 @@ impl<A: App> Core<A> {
             "a connection's handling panicked; it is closed 1011"
         );
         if self.table.state(key) == State::Handshake {
-            self.terminate(key);
+            self.terminate(key, CloseReason::Panic);
         } else {
-            self.end(key, 1011, "internal error", State::Finishing);
+            let why = CloseReason::Panic;
+            self.end(key, why, 1011, "internal error", State::Finishing);
         }
     }
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Control, Core};
 use crate::app::App;
+use crate::close_reason::CloseReason;
 use crate::connection::State;
 use crate::driver::ConnectionKey;
 use crate::hub::Name;
@@ -46,7 +47,8 @@ impl<A: App> Core<A> {
     fn carry_out(&mut self, order: Order) {
         self.stats.orders.add(1);
         match order {
-            Order::Publish { publication, reply } => self.publish(publication, reply),
+            Order::Publish { publication, reply } => self.publish_for_server(publication, reply),
+            Order::Verdict(verdict) => self.decided(verdict),
             Order::Counts { reply } => self.reply(reply, self.counts()),
             Order::Rooms {
                 prefix,
@@ -90,7 +92,7 @@ impl<A: App> Core<A> {
         }
     }
 
-    fn publish(
+    fn publish_for_server(
         &mut self,
         publication: Publication,
         reply: Option<Reply<Result<Published, ErrorCode>>>,
@@ -128,6 +130,7 @@ impl<A: App> Core<A> {
             unsettled: self.table.unsettled(),
             dedicated_windows: self.table.windows.dedicated_count(),
             grants: self.grants.used(),
+            held: self.held.len(),
             mails_waiting: self.post.waiting(),
             hub: self.hub.counts(),
         }
@@ -178,7 +181,8 @@ impl<A: App> Core<A> {
         let keys = self.keys_of(whose, CLOSES_PER_ORDER_MAX);
         for &key in &keys {
             self.stats.close_ordered.add(1);
-            self.end(key, code, reason, State::Closing);
+            let why = CloseReason::Ordered(code);
+            self.end(key, why, code, reason, State::Closing);
             // The rooms expect the effects of one call to be done before the next.
             self.work_off();
         }

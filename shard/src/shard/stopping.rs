@@ -4,6 +4,7 @@
 use super::Core;
 use super::accepting::unavailable;
 use crate::app::App;
+use crate::close_reason::CloseReason;
 use crate::connection::State;
 use crate::driver::{ConnectionKey, Slot};
 
@@ -58,7 +59,7 @@ impl<A: App> Core<A> {
             stopping.dropped = true;
             self.for_slots(0, self.table.connections.slots(), |core, key| {
                 core.stats.stop_dropped.add(1);
-                core.terminate(key);
+                core.terminate(key, CloseReason::Shutdown);
             });
             return true;
         }
@@ -85,10 +86,10 @@ impl<A: App> Core<A> {
     fn tell_to_reconnect(&mut self, key: ConnectionKey, plan: StopPlan) {
         match self.table.state(key) {
             State::Handshake => self.refuse(key, unavailable().response()),
-            State::Unnamed | State::Opening | State::Open => {
+            State::Unnamed | State::Held | State::Opening | State::Open => {
                 let wait_ms = plan.reconnect_after_ms + self.random.below(plan.window_ms + 1);
                 let reason = format!("server is shutting down; reconnect in {wait_ms} ms");
-                self.end(key, 1001, &reason, State::Closing);
+                self.end(key, CloseReason::Shutdown, 1001, &reason, State::Closing);
                 self.work_off();
             }
             _ => {}

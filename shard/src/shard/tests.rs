@@ -7,6 +7,7 @@ mod fairness;
 mod first_message;
 mod grants;
 mod guarded;
+mod held;
 mod ordering;
 mod rates;
 

@@ -23,7 +23,7 @@ pub const TRY_AGAIN_LATER: u16 = 1013;
 /// Who the peer is was not said, or is true no longer: the counterpart of the HTTP status 401 among the codes that are left to applications
 /// (RFC 6455 §7.4.2).
 pub const UNAUTHORIZED: u16 = 4401;
-/// The peer may not be here: the counterpart of the HTTP status 403 likewise.
+/// Who the peer is does not suffice: the counterpart of the HTTP status 403 likewise.
 pub const FORBIDDEN: u16 = 4403;
 /// The peer's user has too many connections: the counterpart of the HTTP status 429 (RFC 6585 §4) likewise, as a browser tells a page nothing of a
 /// handshake that was refused.

@@ -127,12 +127,12 @@ fn claim_settings() -> Vec<Setting> {
     ]
 }
 
-fn present(text: &str) -> Option<String> {
+pub(super) fn present(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Whether the server can fetch from the URL. Userinfo is refused, as the configuration is printed and logged.
-fn may_be_fetched(url: &str) -> bool {
+/// Whether the server can send requests to the URL. Userinfo is refused, as the configuration is printed and logged.
+pub(super) fn may_be_fetched(url: &str) -> bool {
     let Ok(url) = url.parse::<ureq::http::Uri>() else {
         return false;
     };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use shardcast_shard::driver::{ConnectionId, ShardId};
+use shardcast_shard::connection_id::ConnectionId;
+use shardcast_shard::driver::ShardId;
 use shardcast_shard::hub::Name;
 use shardcast_shard::orders::{
     Closed, ConnectionState, ENTRIES_PER_ORDER_MAX, Order, UserConnections, Whose,

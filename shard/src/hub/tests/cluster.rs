@@ -11,6 +11,7 @@ use crate::hub::{Effect, Effects, Event, Hub, HubCounts, Mail, Name, Position, T
 use crate::limits::Limits;
 use crate::outbox::SlowConsumer;
 use crate::room_settings::{self, RoomKinds, RoomSettings};
+use crate::verdict::Occupancy;
 
 /// A connection of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +64,8 @@ pub(super) struct Cluster {
     /// Connections that were not let in.
     pub(super) refused: u64,
     pub(super) kinds: Arc<RoomKinds>,
+    /// Rooms that are said to have users, with the shard that said so.
+    pub(super) occupied: BTreeMap<Name, ShardId>,
     generations: BTreeMap<(ShardId, Slot), u32>,
     /// What every client must agree on.
     contents: BTreeMap<(Target, u64, u64), Bytes>,
@@ -104,7 +107,11 @@ impl Cluster {
         room_settings::check(rooms, &limits).unwrap();
         let kinds = Arc::new(RoomKinds::new(&limits, SlowConsumer::default(), rooms));
         let hubs = (0..shards)
-            .map(|shard| Hub::with_kinds(shard, shards, &limits, Arc::clone(&kinds), 42))
+            .map(|shard| {
+                let mut hub = Hub::with_kinds(shard, shards, &limits, Arc::clone(&kinds), 42);
+                hub.tell_occupancy();
+                hub
+            })
             .collect();
         let mut cluster = Self {
             hubs,
@@ -115,6 +122,7 @@ impl Cluster {
             restarted: false,
             refused: 0,
             kinds,
+            occupied: BTreeMap::new(),
             generations: BTreeMap::new(),
             contents: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -158,6 +166,10 @@ impl Cluster {
                     self.refused += 1;
                     continue;
                 }
+                Effect::Occupancy { room, occupancy } => {
+                    self.note_occupancy(shard, room, occupancy);
+                    continue;
+                }
                 Effect::ToMember { key, event } => (vec![key], event),
                 Effect::Joined {
                     key,
@@ -189,6 +201,24 @@ impl Cluster {
             }
         }
         result
+    }
+
+    /// A home says that a room has its first user or has lost its last: the two take turns.
+    fn note_occupancy(&mut self, shard: ShardId, room: Name, occupancy: Occupancy) {
+        assert_eq!(
+            self.hubs[usize::from(shard)].home_of(&Target::Room(room.clone())),
+            shard
+        );
+        match occupancy {
+            Occupancy::Occupied => {
+                let before = self.occupied.insert(room.clone(), shard);
+                assert_eq!(before, None, "{room} was occupied already");
+            }
+            Occupancy::Vacated => {
+                let before = self.occupied.remove(&room);
+                assert!(before.is_some(), "{room} was not occupied");
+            }
+        }
     }
 
     pub(super) fn open(&mut self, shard: ShardId, slot: Slot, user: &str) -> ClientKey {
@@ -360,7 +390,11 @@ impl Cluster {
         }
         let shards = self.hubs.len() as u16;
         let kinds = Arc::clone(&self.kinds);
-        self.hubs[usize::from(shard)] = Hub::with_kinds(shard, shards, &self.limits, kinds, 42);
+        let mut hub = Hub::with_kinds(shard, shards, &self.limits, kinds, 42);
+        hub.tell_occupancy();
+        self.hubs[usize::from(shard)] = hub;
+        // Whoever hears of the restart forgets what the shard had said.
+        self.occupied.retain(|_, home| *home != shard);
         let clock = self.clock;
         self.call(shard, |hub, effects| hub.start(clock, ORIGIN, effects));
     }

@@ -253,6 +253,8 @@ impl Simulation {
             let (count, users) = self.cluster.presence(&room);
             assert_eq!(users, believers, "{room}");
             assert_eq!(count, believers.len() as u64, "{room}");
+            let is_occupied = self.cluster.occupied.contains_key(&room);
+            assert_eq!(is_occupied, count > 0, "{room}: {count} users");
         }
         if self.cluster.limits.user_connections_max > 0 {
             self.check_connections();
@@ -314,6 +316,7 @@ impl Simulation {
             ..self.cluster.counts()
         };
         assert_eq!(counts, HubCounts::default(), "something leaked");
+        assert!(self.cluster.occupied.is_empty(), "a room was never vacated");
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Guarded {
     /// How many connections were opened and closed.
     pub(super) opened: u64,
     pub(super) closed: u64,
+    /// Why those ended that were closed.
+    pub(super) reasons: Vec<CloseReason>,
 }
 
 /// Reads `ROOMS:RIGHTS,…/USERS,…@UNIX_MS`, where each part may be missing: without rules everything is permitted, without a time for ever.
@@ -143,7 +145,8 @@ impl App for Guarded {
         asked.unwrap();
     }
 
-    fn on_close(&mut self, _: &mut Context<'_>, connection: ConnectionKey) {
+    fn on_close(&mut self, _: &mut Context<'_>, connection: ConnectionKey, reason: CloseReason) {
+        self.reasons.push(reason);
         self.open.retain(|open| *open != connection);
         self.closed += 1;
     }
@@ -171,7 +174,9 @@ impl Rig<Guarded> {
             Guarded::default,
         )
     }
+}
 
+impl<A: App> Rig<A> {
     /// Runs all shards until mail between them has come and gone.
     pub(super) fn settle(&mut self) {
         for _ in 0..4 {

@@ -77,7 +77,7 @@ impl Rig<Joining> {
     }
 
     /// Gives an order to a shard; its answer, or `None` where it was dropped.
-    fn ask<T: Send + 'static>(
+    fn order<T: Send + 'static>(
         &mut self,
         shard: usize,
         order: impl FnOnce(Reply<T>) -> Order,
@@ -108,7 +108,7 @@ impl Rig<Joining> {
             content: Bytes::from_static(b"1"),
             id: id.map(Into::into),
         };
-        self.ask(shard, |reply| Order::Publish {
+        self.order(shard, |reply| Order::Publish {
             publication,
             reply: Some(reply),
         })
@@ -147,7 +147,7 @@ fn a_room_tells_how_it_stands() {
     ];
     let home = rig.home_of("tea");
     let Published { position, .. } = rig.publish(home, "tea", None).unwrap().unwrap();
-    let state = rig.ask(home, |reply| Order::Room {
+    let state = rig.order(home, |reply| Order::Room {
         room: "tea".into(),
         reply,
     });
@@ -164,7 +164,7 @@ fn a_room_tells_how_it_stands() {
     assert_eq!((told, history_messages), (position, 1));
     assert!(last_unix_ms.is_some() && history_bytes > 0);
 
-    let members: Option<Option<Page<RoomMember>>> = rig.ask(home, |reply| Order::Members {
+    let members: Option<Option<Page<RoomMember>>> = rig.order(home, |reply| Order::Members {
         room: "tea".into(),
         from: 0,
         limit: 10,
@@ -187,14 +187,14 @@ fn a_room_tells_how_it_stands() {
             reply,
         }
     };
-    let recalled: Option<Recalled> = rig.ask(home, recall(None)).flatten();
+    let recalled: Option<Recalled> = rig.order(home, recall(None)).flatten();
     let recalled = recalled.unwrap();
     assert_eq!((recalled.messages.len(), recalled.complete), (1, true));
-    let after = rig.ask(home, recall(Some(position))).flatten().unwrap();
+    let after = rig.order(home, recall(Some(position))).flatten().unwrap();
     assert_eq!((after.messages.len(), after.complete), (0, true));
     let gone = Position { epoch: 1, seq: 1 };
     assert!(
-        !rig.ask(home, recall(Some(gone)))
+        !rig.order(home, recall(Some(gone)))
             .flatten()
             .unwrap()
             .complete
@@ -202,7 +202,7 @@ fn a_room_tells_how_it_stands() {
 
     for missing in ["nothing", "te"] {
         let home = rig.home_of(missing);
-        let state = rig.ask(home, |reply| Order::Room {
+        let state = rig.order(home, |reply| Order::Room {
             room: missing.into(),
             reply,
         });
@@ -239,7 +239,7 @@ fn rooms_come_in_pages_of_a_bounded_search() {
         let (mut from, mut names, mut pages) = (Some(0), Vec::new(), 0);
         while let Some(place) = from {
             let page: Page<RoomState> = rig
-                .ask(0, |reply| Order::Rooms {
+                .order(0, |reply| Order::Rooms {
                     prefix: prefix.into(),
                     from: place,
                     limit,
@@ -265,7 +265,7 @@ fn connections_are_told_and_closed() {
     let mut other = rig.member("ada", &[]);
     let mut bob = rig.member("bob", &["tea"]);
     let told: UserConnections = rig
-        .ask(0, |reply| Order::Connections {
+        .order(0, |reply| Order::Connections {
             whose: Whose::User("ada".into()),
             limit: 10,
             reply,
@@ -289,14 +289,14 @@ fn connections_are_told_and_closed() {
         }
     };
     let key = told.connections[0].key;
-    let closed = rig.ask(0, close(Whose::Connection(key)));
+    let closed = rig.order(0, close(Whose::Connection(key)));
     assert_eq!(closed, Some(Closed { closed: 1, left: 0 }));
     assert_eq!(
-        rig.ask(0, close(Whose::Connection(key))),
+        rig.order(0, close(Whose::Connection(key))),
         Some(Closed::default()),
         "it is closing already"
     );
-    let closed = rig.ask(0, close(Whose::User("ada".into())));
+    let closed = rig.order(0, close(Whose::User("ada".into())));
     assert_eq!(closed, Some(Closed { closed: 1, left: 0 }));
     let is_closed = |client: &mut SimWebSocket| {
         let events = client.step(usize::MAX);
@@ -328,7 +328,7 @@ fn a_crowd_of_one_user_is_closed_in_parts() {
     let mut left = Vec::new();
     loop {
         let closed: Closed = rig
-            .ask(0, |reply| Order::Close {
+            .order(0, |reply| Order::Close {
                 whose: Whose::User("ada".into()),
                 code: 1008,
                 reason: "".into(),
@@ -352,7 +352,7 @@ fn an_answer_that_panics_ends_nothing() {
     rig.rest(0);
     assert_eq!(rig.stats[0].panics.value(), 1);
     assert_eq!(
-        rig.ask(0, |reply| Order::Counts { reply })
+        rig.order(0, |reply| Order::Counts { reply })
             .unwrap()
             .connections,
         0

@@ -1,0 +1,845 @@
+//! Webhooks: what a backend is asked and told, what follows from its answers, and what happens while it does not answer.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::backend::{Backend, Reply, Request};
+use crate::client::{Client, End, PATIENCE};
+use crate::file::File;
+use crate::off_the_shelf::python;
+use crate::server::Server;
+
+/// How long something must stay away for a test to believe that it does.
+const QUIET: Duration = Duration::from_millis(400);
+
+fn server(backend: &Backend, arguments: &[&str]) -> Server {
+    let url = backend.url();
+    let own = ["--shards", "2", "--webhook-url", &url];
+    Server::start_with_faults(&[&own, arguments].concat())
+}
+
+/// Events of a kind, in order.
+fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    events
+        .iter()
+        .filter(|event| event["type"] == kind)
+        .collect()
+}
+
+fn count(events: &[Value], kind: &str) -> usize {
+    of_kind(events, kind).len()
+}
+
+/// What one of the counters says in the log at the end.
+fn counted(server: &Server, counter: &str) -> u64 {
+    let output = server.output();
+    let line = output
+        .iter()
+        .find(|line| line.contains("webhooks have ended"))
+        .unwrap_or_else(|| panic!("the counters are missing: {output:#?}"));
+    let (_, rest) = line.split_once(&format!("{counter}=")).unwrap();
+    rest.split(' ').next().unwrap().trim().parse().unwrap()
+}
+
+fn await_line(server: &Server, parts: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    let fits = |line: &String| parts.iter().all(|part| line.contains(part));
+    while !server.output().iter().any(fits) {
+        assert!(
+            Instant::now() < deadline,
+            "no line has {parts:?}: {:#?}",
+            server.output()
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A connection that is refused: the code and the reason.
+fn refused(server: &Server, user: &str) -> (u16, String) {
+    let mut client = Client::shake_hands(server, &format!("/ws?user={user}")).unwrap();
+    match client.expect_end() {
+        End::Closed(code, reason) => (code, reason),
+        End::Dropped(error) => panic!("dropped without a close frame: {error}"),
+    }
+}
+
+#[test]
+fn a_backend_is_asked_and_told_everything_and_all_of_it_is_signed() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let backend = Backend::start();
+    let file = File::new(format!("{secret}\n"));
+    let all = "connect,connected,disconnected,room_occupied,room_vacated,publish";
+    let mut server = server(
+        &backend,
+        &[
+            "--webhook-secret-file",
+            file.path(),
+            "--webhook-events",
+            all,
+        ],
+    );
+    let mut ada = Client::connect(&server, "ada");
+    ada.join("lobby");
+    let mut bob = Client::connect(&server, "bob");
+    bob.join("lobby");
+    ada.send(&json!({"type": "message", "room": "lobby", "content": {"text": "hi"}, "id": "m1"}));
+    assert_eq!(bob.expect("message")["content"]["text"], "hi");
+    ada.send(&json!({"type": "direct", "to": "bob", "content": 7}));
+    assert_eq!(bob.expect("direct")["content"], 7);
+    ada.send(&json!({"type": "leave", "room": "lobby"}));
+    ada.expect("left");
+    bob.close();
+    drop(ada);
+    let events = backend.await_events("end of everybody", |events| {
+        count(events, "disconnected") == 2 && count(events, "room_vacated") == 1
+    });
+    let kinds = |kind: &str, key: &str| -> Vec<Value> {
+        let events = of_kind(&events, kind).into_iter();
+        events.map(|event| event[key].clone()).collect()
+    };
+    let mut shards = kinds("shard_started", "shard");
+    shards.sort_by_key(Value::to_string);
+    assert_eq!(shards, [json!(0), json!(1)]);
+    assert_eq!(kinds("connected", "user"), ["ada", "bob"]);
+    assert_eq!(kinds("room_occupied", "room"), ["lobby"]);
+    assert_eq!(kinds("room_vacated", "room"), ["lobby"]);
+    let ended: BTreeSet<(String, String, String)> = of_kind(&events, "disconnected")
+        .iter()
+        .map(|event| {
+            let of = |key: &str| event[key].to_string();
+            (of("user"), of("reason"), of("code"))
+        })
+        .collect();
+    let expected = [
+        ("\"ada\"", "\"stream_ended\"", "null"),
+        ("\"bob\"", "\"peer\"", "1000"),
+    ];
+    let expected =
+        expected.map(|(user, reason, code)| (user.to_owned(), reason.to_owned(), code.to_owned()));
+    assert_eq!(ended, expected.into());
+    assert_eq!(
+        kinds("connected", "connection")
+            .into_iter()
+            .map(|id| id.to_string())
+            .collect::<BTreeSet<_>>(),
+        kinds("disconnected", "connection")
+            .into_iter()
+            .map(|id| id.to_string())
+            .collect::<BTreeSet<_>>()
+    );
+    let ids: BTreeSet<String> = events.iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(ids.len(), events.len(), "no two events have the same id");
+
+    let asked = backend.questions("connect");
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0]["connection"], kinds("connected", "connection")[0]);
+    let asked = backend.questions("publish");
+    assert_eq!(asked.len(), 2);
+    assert_eq!(
+        (
+            &asked[0]["room"],
+            &asked[0]["content"],
+            &asked[0]["message_id"]
+        ),
+        (&json!("lobby"), &json!({"text": "hi"}), &json!("m1"))
+    );
+    assert_eq!(
+        (&asked[1]["to"], &asked[1]["content"], &asked[1]["user"]),
+        (&json!("bob"), &json!(7), &json!("ada"))
+    );
+    server.terminate();
+    assert!(server.wait_exit(PATIENCE).success());
+    assert_eq!(counted(&server, "delivered"), events.len() as u64);
+    assert!(are_signed(&backend.requests(), secret));
+    let another = secret.replace("Mf", "fM");
+    assert!(!are_signed(&backend.requests(), &another));
+}
+
+/// Whether the reference library finds every request signed with the secret, and none that was changed.
+fn are_signed(requests: &[Request], secret: &str) -> bool {
+    let mut script = Command::new(python())
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/clients/webhooks.py"
+        ))
+        .arg(secret)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = script.stdin.take().unwrap();
+    for request in requests {
+        let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+        let headers: serde_json::Map<String, Value> = names
+            .into_iter()
+            .map(|name| (name.to_owned(), request.header(name).unwrap().into()))
+            .collect();
+        let line = json!({"headers": headers, "body": request.text});
+        if writeln!(input, "{line}").is_err() {
+            // It has ended, and says why.
+            break;
+        }
+    }
+    drop(input);
+    let output = script.wait_with_output().unwrap();
+    let checked = String::from_utf8(output.stdout).unwrap();
+    output.status.success() && checked.trim() == requests.len().to_string()
+}
+
+/// The last request, where one more connection has asked.
+fn last_request(server: &Server, backend: &Backend) -> Request {
+    let _visitor = Client::connect(server, "visitor");
+    let mut requests = backend.requests().into_iter();
+    requests
+        .rfind(|request| request.body["type"] == "connect")
+        .unwrap()
+}
+
+#[test]
+fn a_new_secret_signs_after_sighup() {
+    let [old, new] = ["A", "B"].map(|letter| format!("whsec_{}", letter.repeat(40)));
+    let backend = Backend::start();
+    let file = File::new(&old);
+    let server = server(&backend, &["--webhook-secret-file", file.path()]);
+    assert!(are_signed(&[last_request(&server, &backend)], &old));
+    file.write("nonsense");
+    server.hang_up();
+    await_line(
+        &server,
+        &["webhook_secret_file", "the secrets stay as they were"],
+    );
+    assert!(are_signed(&[last_request(&server, &backend)], &old));
+    // While one replaces the other both sign.
+    let both = format!("{old}\n{new}\n");
+    for (secrets, is_old_good) in [(both, true), (new.clone(), false)] {
+        file.write(secrets);
+        server.hang_up();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let request = [last_request(&server, &backend)];
+            let good = [&old, &new].map(|secret| are_signed(&request, secret));
+            if good == [is_old_good, true] {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the secret is not read again");
+        }
+    }
+}
+
+#[test]
+fn a_backend_refuses_connections_with_a_code_and_a_reason() {
+    let backend = Backend::start();
+    backend.reply(|body| match body["user"].as_str() {
+        Some("mallory") => Reply::ok(json!({"allow": false})),
+        Some("banned") => {
+            Reply::ok(json!({"allow": false, "code": 4007, "reason": "banned until noon"}))
+        }
+        Some("broken") => Reply::ok("yes"),
+        Some("failing") => Reply::Status(500, String::new()),
+        Some("moved") => Reply::Status(307, String::new()),
+        Some("wrong") => Reply::ok(json!({"allow": false, "code": 1000})),
+        Some("endless") => Reply::ok("x".repeat(4 << 20)),
+        Some("hanging") => Reply::Hang,
+        _ => Reply::ok(json!({"allow": true})),
+    });
+    let failing = ["broken", "failing", "moved", "wrong", "endless", "hanging"];
+    for on_failure in ["refuse", "allow"] {
+        let server = server(
+            &backend,
+            &[
+                "--webhook-on-failure",
+                on_failure,
+                "--webhook-timeout-ms",
+                "300",
+            ],
+        );
+        assert_eq!(refused(&server, "mallory"), (4403, "refused".into()));
+        assert_eq!(
+            refused(&server, "banned"),
+            (4007, "banned until noon".into())
+        );
+        for user in failing {
+            match on_failure {
+                "allow" => Client::connect(&server, user).heartbeat(),
+                _ => {
+                    let (code, reason) = refused(&server, user);
+                    assert_eq!(code, 1013, "{user}: {reason}");
+                }
+            }
+        }
+        Client::connect(&server, "ada").heartbeat();
+        await_line(
+            &server,
+            &["a connection has ended", "reason=dismissed (code 4007)"],
+        );
+        await_line(&server, &["the backend of the webhooks fails to decide"]);
+        // Who was refused was never there.
+        let events = backend.await_events("ada", |events| {
+            of_kind(events, "connected")
+                .iter()
+                .any(|event| event["user"] == "ada")
+        });
+        for event in &events {
+            assert!(
+                event["user"] != "mallory" && event["user"] != "banned",
+                "{event}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_backend_refuses_and_rewrites_messages_and_their_order_is_kept() {
+    let backend = Backend::start();
+    backend.reply(|body| {
+        let Some(number) = body["content"].as_u64() else {
+            return Reply::ok("");
+        };
+        // The later ones are answered sooner.
+        thread::sleep(Duration::from_millis(20 - number.min(20)));
+        match number % 4 {
+            0 => Reply::ok(json!({"allow": true})),
+            1 => Reply::ok(json!({"allow": true, "content": {"was": number}})),
+            2 => Reply::ok(json!({"allow": false, "reason": "not this one"})),
+            _ => Reply::ok(""),
+        }
+    });
+    let server = server(&backend, &["--webhook-events", "publish"]);
+    let mut bob = Client::connect(&server, "bob");
+    bob.join("lobby");
+    let mut ada = Client::connect(&server, "ada");
+    ada.join("lobby");
+    for number in 0..40 {
+        let id = format!("m{number}");
+        ada.send(&json!({"type": "message", "room": "lobby", "content": number, "id": id}));
+    }
+    ada.heartbeat();
+    for number in (0..40).filter(|number| number % 4 != 2) {
+        let expected = match number % 4 {
+            1 => json!({"was": number}),
+            _ => json!(number),
+        };
+        assert_eq!(bob.expect("message")["content"], expected);
+    }
+    let refused = ada.take_unclaimed("error");
+    let ids: Vec<&str> = refused
+        .iter()
+        .filter_map(|error| error["id"].as_str())
+        .collect();
+    let expected: Vec<String> = (0..40)
+        .filter(|n| n % 4 == 2)
+        .map(|n| format!("m{n}"))
+        .collect();
+    assert_eq!(ids, expected);
+    assert!(refused.iter().all(|error| error["code"] == "forbidden"
+        && error["message"] == "not this one"
+        && error["room"] == "lobby"));
+    assert_eq!(ada.take_unclaimed("ack").len(), 30);
+    // What could not be published anyway is not asked about.
+    ada.send(&json!({"type": "message", "room": "elsewhere", "content": 100}));
+    assert_eq!(ada.expect("error")["code"], "not_joined");
+    assert_eq!(backend.questions("publish").len(), 40);
+    // A code closes the connection.
+    backend.reply(|_| Reply::ok(json!({"allow": false, "code": 4010, "reason": "enough"})));
+    ada.publish("lobby", &json!(1));
+    assert_eq!(ada.expect_end(), End::Closed(4010, "enough".into()));
+}
+
+#[test]
+fn only_messages_of_some_rooms_are_asked_about() {
+    let backend = Backend::start();
+    backend.reply(|_| Reply::ok(json!({"allow": false})));
+    let server = server(
+        &backend,
+        &[
+            "--webhook-events",
+            "publish",
+            "--webhook-publish-rooms",
+            "chat.*,news",
+        ],
+    );
+    let mut ada = Client::connect(&server, "ada");
+    for (room, is_asked) in [
+        ("chat.1", true),
+        ("news", true),
+        ("chat", false),
+        ("new", false),
+    ] {
+        ada.join(room);
+        ada.publish(room, &json!(room));
+        match is_asked {
+            true => assert_eq!(ada.expect("error")["code"], "forbidden"),
+            false => assert_eq!(ada.expect("message")["content"], room),
+        }
+    }
+    ada.send(&json!({"type": "direct", "to": "ada", "content": 1}));
+    ada.expect("direct");
+    assert_eq!(backend.questions("publish").len(), 2);
+}
+
+#[test]
+fn whoever_waits_for_a_backend_that_hangs_keeps_nobody_else_waiting() {
+    let backend = Backend::start();
+    backend.reply(|body| match body["content"] == json!("slow") {
+        true => Reply::Hang,
+        false => Reply::ok(""),
+    });
+    let server = server(
+        &backend,
+        &[
+            "--webhook-events",
+            "publish",
+            "--webhook-timeout-ms",
+            "2000",
+        ],
+    );
+    let mut slow = Client::connect(&server, "slow");
+    slow.join("lobby");
+    slow.send(&json!({"type": "message", "room": "lobby", "content": "slow", "id": "s"}));
+    let begun = Instant::now();
+    slow.send(&json!({"type": "message", "room": "lobby", "content": "behind", "id": "b"}));
+    let mut ada = Client::connect(&server, "ada");
+    ada.join("lobby");
+    let mut told = 0;
+    while begun.elapsed() < Duration::from_millis(1500) {
+        ada.publish("lobby", &json!(told));
+        assert_eq!(ada.expect("message")["content"], told);
+        told += 1;
+    }
+    assert!(told > 10, "only {told} messages came meanwhile");
+    let error = slow.expect("error");
+    assert_eq!(
+        (&error["code"], &error["id"]),
+        (&json!("unavailable"), &json!("s"))
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(1900));
+    assert_eq!(slow.expect("ack")["id"], "b");
+}
+
+#[test]
+fn nothing_is_lost_while_a_backend_is_down_and_the_rooms_go_on() {
+    let mut backend = Backend::start();
+    let mut server = server(
+        &backend,
+        &[
+            "--webhook-events",
+            "connected,disconnected,room_occupied,room_vacated",
+        ],
+    );
+    let mut bob = Client::connect(&server, "bob");
+    bob.join("hall");
+    backend.await_events("bob", |events| count(events, "connected") == 1);
+    backend.down();
+    let begun = Instant::now();
+    let mut number = 0;
+    while begun.elapsed() < Duration::from_secs(3) || number < 50 {
+        let mut guest = Client::connect(&server, &format!("guest-{number}"));
+        guest.join(&format!("room-{number}"));
+        guest.publish(&format!("room-{number}"), &json!(number));
+        assert_eq!(guest.expect("message")["content"], number);
+        guest.close();
+        number += 1;
+    }
+    bob.heartbeat();
+    await_line(
+        &server,
+        &["the backend of the webhooks fails to take events"],
+    );
+    backend.up();
+    let events = backend.await_events("all that happened meanwhile", |events| {
+        count(events, "room_vacated") == number
+    });
+    await_line(
+        &server,
+        &["the backend of the webhooks works again to take events"],
+    );
+    for kind in ["connected", "disconnected"] {
+        let users: Vec<&str> = of_kind(&events, kind)
+            .iter()
+            .filter_map(|event| event["user"].as_str())
+            .filter(|user| *user != "bob")
+            .collect();
+        let expected: Vec<String> = (0..number).map(|n| format!("guest-{n}")).collect();
+        assert_eq!(users.len(), number);
+        // Guests come one after another, and to one shard or the other.
+        let (users, expected): (BTreeSet<&str>, BTreeSet<&str>) = (
+            users.into_iter().collect(),
+            expected.iter().map(String::as_str).collect(),
+        );
+        assert_eq!(users, expected);
+    }
+    // Of each connection and room in its order.
+    let place = |kind: &str, key: &str, value: &Value| {
+        let fits = |event: &Value| event["type"] == kind && event[key] == *value;
+        events.iter().position(fits).unwrap()
+    };
+    for event in of_kind(&events, "disconnected") {
+        let id = &event["connection"];
+        assert!(place("connected", "connection", id) < place("disconnected", "connection", id));
+    }
+    for event in of_kind(&events, "room_vacated") {
+        let room = &event["room"];
+        assert!(place("room_occupied", "room", room) < place("room_vacated", "room", room));
+    }
+    let ids: BTreeSet<String> = events.iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(ids.len(), events.len(), "something came twice");
+    assert_eq!(count(&events, "dropped"), 0);
+    server.terminate();
+    assert!(server.wait_exit(PATIENCE).success());
+    assert_eq!(
+        (counted(&server, "dropped"), counted(&server, "given_up")),
+        (0, 0)
+    );
+    // The end of bob is told too.
+    assert_eq!(count(&backend.events(), "disconnected"), number + 1);
+}
+
+#[test]
+fn what_fails_is_sent_again_as_it_was() {
+    let backend = Backend::start();
+    let failures = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&failures);
+    backend.reply(move |body| match body.as_array() {
+        Some(events)
+            if count(events, "connected") > 0 && counted.fetch_add(1, Ordering::Relaxed) < 3 =>
+        {
+            Reply::Status(500, "no".into())
+        }
+        _ => Reply::ok(""),
+    });
+    let server = server(&backend, &[]);
+    let _ada = Client::connect(&server, "ada");
+    backend.await_events("ada", |events| count(events, "connected") == 1);
+    let tried: Vec<_> = backend
+        .requests()
+        .into_iter()
+        .filter(|request| count(request.events(), "connected") > 0)
+        .collect();
+    assert_eq!(tried.len(), 4);
+    let is_same = |request: &Request| {
+        request.text == tried[0].text
+            && request.header("webhook-id") == tried[0].header("webhook-id")
+    };
+    assert!(tried.iter().all(is_same));
+    assert_eq!(
+        tried
+            .iter()
+            .map(|request| request.status)
+            .collect::<Vec<_>>(),
+        [500, 500, 500, 200]
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_dropped_counted_and_said() {
+    let mut backend = Backend::start();
+    let mut server = server(
+        &backend,
+        &[
+            "--webhook-events",
+            "connected,disconnected",
+            "--webhook-queue-events-max",
+            "20",
+            "--webhook-batch-events-max",
+            "5",
+        ],
+    );
+    backend.await_events("start", |events| count(events, "shard_started") == 2);
+    backend.down();
+    let guests = 60;
+    for number in 0..guests {
+        Client::connect(&server, &format!("guest-{number}")).close();
+    }
+    backend.up();
+    let missing = |events: &[Value]| -> u64 {
+        let dropped = of_kind(events, "dropped").into_iter();
+        dropped.filter_map(|event| event["count"].as_u64()).sum()
+    };
+    let told = |events: &[Value]| count(events, "connected") + count(events, "disconnected");
+    let events = backend.await_events("account of everything", |events| {
+        told(events) as u64 + missing(events) == 2 * guests
+    });
+    assert!(told(&events) >= 18, "{} were told", told(&events));
+    // What came first was kept, and what is missing is said where it is missing: behind what was said before by its shard.
+    for shard in 0..2 {
+        let own: Vec<&Value> = events
+            .iter()
+            .filter(|event| event["shard"] == shard)
+            .collect();
+        let gap = own.iter().position(|event| event["type"] == "dropped");
+        assert_eq!(own[0]["type"], "shard_started");
+        assert!(gap.is_none_or(|gap| gap > 1), "{own:#?}");
+    }
+    // From now on nothing is missing.
+    let _late = Client::connect(&server, "late");
+    let events = backend.await_events("late", |events| {
+        of_kind(events, "connected")
+            .iter()
+            .any(|event| event["user"] == "late")
+    });
+    let dropped = missing(&events);
+    server.terminate();
+    assert!(server.wait_exit(PATIENCE).success());
+    assert_eq!(counted(&server, "dropped"), dropped);
+}
+
+#[test]
+fn what_is_given_up_is_said_too() {
+    let mut backend = Backend::start();
+    let mut server = server(
+        &backend,
+        &[
+            "--webhook-events",
+            "connected",
+            "--webhook-retry-ms-max",
+            "300",
+        ],
+    );
+    backend.await_events("start", |events| count(events, "shard_started") == 2);
+    backend.down();
+    let _ada = Client::connect(&server, "ada");
+    let _bob = Client::connect(&server, "bob");
+    await_line(&server, &["are given up"]);
+    thread::sleep(QUIET);
+    backend.up();
+    let events = backend.await_events("a gap", |events| {
+        let gaps = of_kind(events, "dropped").into_iter();
+        let missing: u64 = gaps.filter_map(|event| event["count"].as_u64()).sum();
+        missing + count(events, "connected") as u64 == 2
+    });
+    assert!(count(&events, "dropped") > 0);
+    server.terminate();
+    assert!(server.wait_exit(PATIENCE).success());
+    assert_eq!(
+        counted(&server, "given_up"),
+        2 - count(&events, "connected") as u64
+    );
+}
+
+#[test]
+fn a_shard_that_died_is_said_to_have_started_again() {
+    let backend = Backend::start();
+    let server = server(&backend, &[]);
+    let mut clients: Vec<Client> = (0..20)
+        .map(|index| Client::connect(&server, &format!("user-{index}")))
+        .collect();
+    for client in &mut clients {
+        client.join("hall");
+    }
+    let events = backend.await_events("everybody", |events| count(events, "connected") == 20);
+    let shard_of = |event: &Value| event["shard"].as_u64().unwrap();
+    let user_of_dead = of_kind(&events, "connected")
+        .into_iter()
+        .find(|event| shard_of(event) == 1)
+        .map(|event| event["user"].as_str().unwrap().to_owned())
+        .unwrap();
+    let index: usize = user_of_dead.trim_start_matches("user-").parse().unwrap();
+    clients[index].send(&json!({"type": "fault", "what": "panic_shard"}));
+    let events = backend.await_events("second start", |events| count(events, "shard_started") == 3);
+    let last = *of_kind(&events, "shard_started").last().unwrap();
+    assert_eq!(shard_of(last), 1);
+    // Whom the event ends is never said to have ended; the others go on, and who comes next is told.
+    let mut late = Client::connect(&server, "late");
+    late.join("hall");
+    let events = backend.await_events("late", |events| {
+        of_kind(events, "connected")
+            .iter()
+            .any(|event| event["user"] == "late")
+    });
+    assert_eq!(count(&events, "disconnected"), 0);
+    drop(clients);
+}
+
+#[test]
+fn the_end_of_a_server_is_told_or_counted() {
+    for is_down in [false, true] {
+        let mut backend = Backend::start();
+        let mut server = server(&backend, &["--webhook-events", "connected,disconnected"]);
+        let clients: Vec<Client> = (0..10)
+            .map(|index| Client::connect(&server, &format!("user-{index}")))
+            .collect();
+        backend.await_events("everybody", |events| count(events, "connected") == 10);
+        if is_down {
+            backend.down();
+        }
+        server.terminate();
+        for mut client in clients {
+            client.expect_end();
+        }
+        let begun = Instant::now();
+        assert!(server.wait_exit(PATIENCE).success());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let ended = of_kind(&backend.events(), "disconnected").len();
+        match is_down {
+            false => {
+                assert_eq!(ended, 10);
+                assert!(
+                    of_kind(&backend.events(), "disconnected")
+                        .iter()
+                        .all(|event| event["reason"] == "shutdown" && event["code"] == 1001)
+                );
+            }
+            true => await_line(&server, &["was not told of everything", "events=10"]),
+        }
+        let expected = if is_down { 10 } else { 0 };
+        assert_eq!(counted(&server, "given_up"), expected);
+    }
+}
+
+#[test]
+fn many_ask_at_once_and_more_than_may_are_answered_by_the_policy() {
+    let backend = Backend::start();
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    backend.reply(move |body| match body["type"] == "connect" {
+        true => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Reply::Hang
+        }
+        false => Reply::ok(""),
+    });
+    let server = server(
+        &backend,
+        &[
+            "--webhook-decisions-max",
+            "4",
+            "--webhook-timeout-ms",
+            "3000",
+        ],
+    );
+    let begun = Instant::now();
+    let mut clients: Vec<Client> = (0..40)
+        .map(|index| Client::shake_hands(&server, &format!("/ws?user=u{index}")).unwrap())
+        .collect();
+    let mut soon = 0;
+    // The last were refused first.
+    for client in clients.iter_mut().rev() {
+        let End::Closed(code, reason) = client.expect_end() else {
+            panic!("dropped without a close frame")
+        };
+        assert_eq!(code, 1013, "{reason}");
+        soon += u64::from(begun.elapsed() < Duration::from_millis(2500));
+    }
+    // Four are asked about at once, and four wait.
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((4..=8).contains(&asked), "{asked} were asked about");
+    assert_eq!(soon, 32, "the others are refused at once");
+}
+
+#[test]
+fn ends_that_nobody_wanted_are_logged_and_not_without_bound() {
+    let server = Server::start(&["--shards", "1", "--user-connections-max", "1"]);
+    let mut ada = Client::connect(&server, "ada");
+    ada.send_text("nonsense");
+    ada.expect_end();
+    let bob = Client::connect(&server, "bob");
+    bob.close();
+    drop(Client::connect(&server, "eve"));
+    await_line(
+        &server,
+        &[
+            "a connection has ended",
+            "connection=0-",
+            "user=\"eve\"",
+            "reason=stream_ended",
+        ],
+    );
+    let output = server.output();
+    let of = |user: &str| {
+        let named = format!("user=\"{user}\"");
+        output.iter().filter(|line| line.contains(&named)).count()
+    };
+    assert_eq!((of("ada"), of("bob"), of("eve")), (1, 0, 1));
+    let crowd: Vec<Client> = (0..300)
+        .map(|index| Client::connect(&server, &format!("crowd-{index}")))
+        .collect();
+    drop(crowd);
+    await_line(
+        &server,
+        &[
+            "more connections have ended than are logged one by one",
+            "left_out=",
+        ],
+    );
+    thread::sleep(QUIET);
+    let output = server.output();
+    let logged = output
+        .iter()
+        .filter(|line| line.contains("user=\"crowd-"))
+        .count() as u64;
+    let left_out: u64 = output
+        .iter()
+        .filter_map(|line| {
+            line.split_once("left_out=")?
+                .1
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum();
+    assert!((40..200).contains(&logged), "{logged} lines");
+    assert!(logged + left_out >= 300 - 60, "{logged} and {left_out}");
+}
+
+#[test]
+fn what_cannot_be_is_said_at_the_start() {
+    let secret = File::new("nonsense");
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--webhook-url", "http://10.0.0.1/"],
+            "webhook_secret_file is not set",
+        ),
+        (
+            &[
+                "--webhook-url",
+                "http://127.0.0.1/",
+                "--webhook-secret-file",
+                secret.path(),
+            ],
+            "that is not `whsec_`",
+        ),
+        (
+            &["--webhook-secret-file", secret.path()],
+            "there are no webhooks without webhook_url",
+        ),
+        (
+            &[
+                "--webhook-url",
+                "http://127.0.0.1/",
+                "--webhook-publish-rooms",
+                "x",
+            ],
+            "does not include publish",
+        ),
+        (
+            &[
+                "--webhook-url",
+                "http://127.0.0.1/",
+                "--webhook-timeout-ms",
+                "20000",
+            ],
+            "must be less than decision_ms_max",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_shardcast"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && text.contains(expected),
+            "{text}"
+        );
+    }
+}
