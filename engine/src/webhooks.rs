@@ -1,7 +1,7 @@
 //! Webhooks: a backend is asked over HTTP whether connections may come in and messages be published, and told what happens.
 //!
 //! Shards speak to the control thread alone, through a [`Reporter`] each, and never wait for it: what does not fit is dropped, counted and said so. The control thread has
-//! a [`Courier`] that sends what it is given: *questions* (`connect`, `publish`) one by one, many at once, and each once; *events* (`connected`, `disconnected`, `room_occupied`, …) in order, many in one request,
+//! a courier that sends what it is given: *questions* (`connect`, `publish`) one by one, many at once, and each once; *events* (`connected`, `disconnected`, `room_occupied`, …) in order, many in one request,
 //! one request at a time, and each until it has arrived or is given up.
 //!
 //! `report` is what shards say, `reporter` how; `backend` is the HTTP client, `signature` what requests are signed with, `answer` reads what comes back; `courier` sends, and

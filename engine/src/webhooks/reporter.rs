@@ -204,6 +204,7 @@ impl Reporter {
     fn ask(&self, inquiry: Inquiry) -> Standing {
         let (bytes, is_publish) = (inquiry.bytes(), inquiry.publish.is_some());
         if self.contents.take(bytes) {
+            // Wakes the control thread where it sleeps. To do that its runtime takes a lock for as long as it takes to put one pointer into a list.
             if self.questions.try_send(inquiry).is_ok() {
                 return Standing::Held;
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::PATIENCE;
+use crate::server::Server;
 
 /// A request that came whole.
 #[derive(Clone, Debug)]
@@ -228,4 +229,49 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<(Vec<(String, String)>, Str
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     Some((headers, String::from_utf8(body).expect("JSON is UTF-8")))
+}
+
+/// A server of two shards whose webhooks go to the backend.
+pub(crate) fn server(backend: &Backend, arguments: &[&str]) -> Server {
+    let url = backend.url();
+    let own = ["--shards", "2", "--webhook-url", &url];
+    Server::start_with_faults(&[&own, arguments].concat())
+}
+
+/// Events of a kind, in order.
+pub(crate) fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    events
+        .iter()
+        .filter(|event| event["type"] == kind)
+        .collect()
+}
+
+/// How many there are.
+pub(crate) fn count(events: &[Value], kind: &str) -> usize {
+    of_kind(events, kind).len()
+}
+
+/// What one of the counters says in the log at the end.
+pub(crate) fn counted(server: &Server, counter: &str) -> u64 {
+    let output = server.output();
+    let line = output
+        .iter()
+        .find(|line| line.contains("webhooks have ended"))
+        .unwrap_or_else(|| panic!("the counters are missing: {output:#?}"));
+    let (_, rest) = line.split_once(&format!("{counter}=")).unwrap();
+    rest.split(' ').next().unwrap().trim().parse().unwrap()
+}
+
+/// Waits for a line of the log that has all of the parts.
+pub(crate) fn await_line(server: &Server, parts: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    let fits = |line: &String| parts.iter().all(|part| line.contains(part));
+    while !server.output().iter().any(fits) {
+        assert!(
+            Instant::now() < deadline,
+            "no line has {parts:?}: {:#?}",
+            server.output()
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
 }
