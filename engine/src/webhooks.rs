@@ -4,11 +4,12 @@
 //! a courier that sends what it is given: *questions* (`connect`, `publish`) one by one, many at once, and each once; *events* (`connected`, `disconnected`, `room_occupied`, …) in order, many in one request,
 //! one request at a time, and each until it has arrived or is given up.
 //!
-//! `report` is what shards say, `reporter` how; `backend` is the HTTP client, `signature` what requests are signed with, `answer` reads what comes back; `courier` sends, and
+//! `report` is what shards say, `reporter` how; `backend` is the HTTP client, `authorities` says whom it believes, `signature` what requests are signed with, `answer` reads what comes back; `courier` sends, and
 //! `attempts` says when the same request is sent again.
 
 mod answer;
 mod attempts;
+mod authorities;
 mod backend;
 mod budget;
 mod counters;
@@ -17,6 +18,7 @@ mod report;
 mod reporter;
 mod signature;
 
+pub use authorities::AuthorityError;
 pub use counters::Counters;
 pub(crate) use courier::Courier;
 pub use reporter::Reporter;
@@ -25,6 +27,7 @@ pub use signature::SecretError;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::RootCertStore;
 use tokio::sync::mpsc;
 
 use crate::config::{ConfigError, EffectiveConfig, WebhookConfig};
@@ -43,6 +46,7 @@ pub struct Webhooks {
     message_size_max: u64,
     decision_ms_max: u64,
     signer: Arc<ArcSwap<Signer>>,
+    authorities: RootCertStore,
     counters: Arc<Counters>,
     reports: crossbeam_channel::Receiver<Report>,
     queue: Arc<Budget>,
@@ -64,7 +68,14 @@ impl Webhooks {
         let signer = Signer::of(config.secret_file.as_deref()).map_err(|error| {
             ConfigError::WebhookSecret {
                 path: config.secret_file.clone().unwrap_or_default(),
-                source_of_path: effective.source("webhook_secret_file"),
+                source_of_path: effective.source("webhook_secret"),
+                error,
+            }
+        })?;
+        let authorities = authorities::configured(config.ca_file.as_deref()).map_err(|error| {
+            ConfigError::WebhookAuthorities {
+                path: config.ca_file.clone().unwrap_or_default(),
+                source_of_path: effective.source("webhook_ca"),
                 error,
             }
         })?;
@@ -87,6 +98,7 @@ impl Webhooks {
             message_size_max: limits.message_size_max,
             decision_ms_max: limits.decision_ms_max,
             signer: Arc::new(ArcSwap::from_pointee(signer)),
+            authorities,
             counters,
             reports,
             queue,
@@ -107,6 +119,7 @@ impl Webhooks {
         let backend = Arc::new(Backend::new(BackendOptions {
             url: self.config.url.as_deref().unwrap_or_default(),
             signer: Arc::clone(&self.signer),
+            authorities: self.authorities,
             timeout: self.config.timeout,
             connections_max: self.config.decisions_max as usize + 1,
             counters: Arc::clone(&self.counters),

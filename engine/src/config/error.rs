@@ -8,7 +8,7 @@ use super::Source;
 use crate::auth::KeyError;
 use crate::tls::CertificateError;
 use crate::topology::TopologyError;
-use crate::webhooks::SecretError;
+use crate::webhooks::{AuthorityError, SecretError};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ pub enum ConfigError {
         error: KeyError,
     },
     /// The file with the secrets of webhooks cannot be used.
-    #[error("webhook_secret_file ({source_of_path}): the file {path} {error}", path = path.display())]
+    #[error("webhook_secret ({source_of_path}): the file {path} {error}", path = path.display())]
     WebhookSecret {
         /// The file.
         path: PathBuf,
@@ -96,6 +96,16 @@ pub enum ConfigError {
         source_of_path: Source,
         /// What is wrong with it, and the remedy.
         error: SecretError,
+    },
+    /// The file with the authorities for a backend cannot be used.
+    #[error("webhook_ca ({source_of_path}): the file {path} {error}", path = path.display())]
+    WebhookAuthorities {
+        /// The file.
+        path: PathBuf,
+        /// Who named it.
+        source_of_path: Source,
+        /// What is wrong with it, and the remedy.
+        error: AuthorityError,
     },
     /// The certificate or its key cannot be used.
     #[error("{error} ({source_of_path})")]

@@ -36,6 +36,8 @@ pub struct WebhookConfig {
     pub publish_rooms: Vec<String>,
     /// File with the secrets that requests are signed with.
     pub secret_file: Option<PathBuf>,
+    /// File with the certificates of those who vouch for a backend on `https`; without it public authorities do.
+    pub ca_file: Option<PathBuf>,
     /// What happens where no decision comes.
     pub on_failure: OnFailure,
     /// Time for an answer.
@@ -60,6 +62,7 @@ impl Default for WebhookConfig {
             events: events.map(|event| (*event).to_owned()).collect(),
             publish_rooms: Vec::new(),
             secret_file: None,
+            ca_file: None,
             on_failure: OnFailure::default(),
             timeout: Duration::from_secs(3),
             retry_max: Duration::from_secs(3600),
@@ -96,14 +99,18 @@ impl WebhookConfig {
     ) -> Option<(String, &'static [&'static str])> {
         let Some(url) = &self.url else {
             return self.secret_file.is_some().then(|| {
-                let message = "webhook_secret_file is set, but there are no webhooks without webhook_url; set it too, or remove webhook_secret_file";
-                (message.to_owned(), &["webhook_secret_file", "webhook_url"][..])
+                let message = "webhook_secret is set, but there are no webhooks without webhook_url; set it too, or remove webhook_secret";
+                (message.to_owned(), &["webhook_secret", "webhook_url"][..])
             });
         };
         if self.secret_file.is_none() && !Self::stays_here(url) {
-            let message = "webhook_url names another machine and webhook_secret_file is not set, so the backend could not tell requests of this server from those of anybody \
-                           else; set webhook_secret_file";
-            return Some((message.to_owned(), &["webhook_url", "webhook_secret_file"]));
+            let message = "webhook_url names another machine and webhook_secret is not set, so the backend could not tell requests of this server from those of anybody \
+                           else; set webhook_secret";
+            return Some((message.to_owned(), &["webhook_url", "webhook_secret"]));
+        }
+        if self.ca_file.is_some() && !url.starts_with("https://") {
+            let message = "webhook_ca is set, but webhook_url does not begin with https://, so no certificate is asked for; change the URL, or remove webhook_ca";
+            return Some((message.to_owned(), &["webhook_ca", "webhook_url"]));
         }
         if self.events.is_empty() {
             let message = "webhook_url is set and webhook_events is empty, so nothing would be asked or told; name events, or remove webhook_url";

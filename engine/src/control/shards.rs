@@ -67,7 +67,8 @@ impl Shards {
     ) -> Pending<T> {
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::new(move |answer| {
-            // Whoever asked may have gone.
+            // Wakes the control thread where it sleeps: to do that its runtime takes a lock for as long as it takes to put one pointer into a list. Whoever asked
+            // may have gone.
             let _: Result<(), T> = sender.send(answer);
         });
         let sent = self.handle.order(shard, order(reply)).map(|()| receiver);

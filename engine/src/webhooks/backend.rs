@@ -13,6 +13,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
 use super::counters::Counters;
@@ -23,6 +24,18 @@ use crate::supervisor::seed;
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 const NAME: &str = concat!("shardcast/", env!("CARGO_PKG_VERSION"));
+
+/// TLS to a backend that one of these vouches for.
+fn client_config(authorities: RootCertStore) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
+        Ok(builder) => builder
+            .with_root_certificates(authorities)
+            .with_no_client_auth(),
+        // The provider has what the versions need: the server's own TLS is made of it.
+        Err(error) => unreachable!("no version of TLS: {error}"),
+    }
+}
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +52,8 @@ pub(super) enum Failure {
 pub(super) struct BackendOptions<'a> {
     pub(super) url: &'a str,
     pub(super) signer: Arc<ArcSwap<Signer>>,
+    /// Who vouches for it, where it speaks TLS.
+    pub(super) authorities: RootCertStore,
     pub(super) timeout: Duration,
     pub(super) connections_max: usize,
     pub(super) counters: Arc<Counters>,
@@ -62,16 +77,11 @@ impl Backend {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(options.timeout));
-        let provider = rustls::crypto::ring::default_provider();
-        let connector = match HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider)
-        {
-            Ok(builder) => builder
-                .https_or_http()
-                .enable_http1()
-                .wrap_connector(connector),
-            // The provider has what the versions need: the server's own TLS is made of it.
-            Err(error) => unreachable!("no version of TLS: {error}"),
-        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(client_config(options.authorities))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)

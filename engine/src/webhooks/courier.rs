@@ -13,6 +13,7 @@ use shardcast_shard::verdict::{Ruling, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument as _;
 
 use super::answer;
 use super::attempts::Attempts;
@@ -77,7 +78,7 @@ impl Courier {
             Err(error) => {
                 let path = self.secret_file.clone().unwrap_or_default();
                 tracing::error!(
-                    "webhook_secret_file: the file {} {error}; the secrets stay as they were",
+                    "webhook_secret: the file {} {error}; the secrets stay as they were",
                     path.display()
                 );
             }
@@ -185,7 +186,10 @@ impl Teller {
                 .as_ref()
                 .is_some_and(|batch| batch.reports == self.batch_events_max as u64);
             match batch {
-                Some(batch) => self.settle(&batch, &mut end).await,
+                Some(batch) => {
+                    let span = tracing::info_span!("webhook", id = batch.id, events = batch.events);
+                    self.settle(&batch, &mut end).instrument(span).await;
+                }
                 None if end_of(&end).is_some() => return 0,
                 None => {}
             }
@@ -355,7 +359,9 @@ impl Decider {
             tokio::select! {
                 inquiry = questions.recv(), if under_way.len() < decisions_max => {
                     let Some(inquiry) = inquiry else { break };
-                    under_way.spawn(Arc::clone(&asking).ask(inquiry));
+                    let question = if inquiry.publish.is_some() { "publish" } else { "connect" };
+                    let span = tracing::info_span!("webhook", question, connection = %inquiry.connection);
+                    under_way.spawn(Arc::clone(&asking).ask(inquiry).instrument(span));
                 }
                 Some(_) = under_way.join_next() => {}
             }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
+use crate::certificate::Certificate;
 use crate::client::PATIENCE;
 use crate::server::Server;
 
@@ -55,6 +57,7 @@ struct State {
     requests: Mutex<Vec<Request>>,
     replies: Mutex<Box<Replies>>,
     streams: Mutex<Vec<TcpStream>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// See the module.
@@ -72,13 +75,25 @@ struct Listening {
 impl Backend {
     /// One that answers everything with an empty 200, on an address that no client is given by chance.
     pub(crate) fn start() -> Self {
+        Self::with(None)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn start_tls(certificate: &Certificate) -> Self {
+        Self::with(Some(certificate.server_config()))
+    }
+
+    fn with(tls: Option<Arc<ServerConfig>>) -> Self {
         let state = State {
             requests: Mutex::default(),
             replies: Mutex::new(Box::new(|_| Reply::ok(""))),
             streams: Mutex::default(),
+            tls,
         };
+        // The certificate is one of `localhost`.
+        let host = if state.tls.is_some() { 1 } else { 9 };
         let mut backend = Self {
-            address: SocketAddr::from(([127, 0, 0, 9], 0)),
+            address: SocketAddr::from(([127, 0, 0, host], 0)),
             state: Arc::new(state),
             listening: None,
         };
@@ -92,7 +107,10 @@ impl Backend {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        match self.state.tls {
+            Some(_) => format!("https://localhost:{}/hook", self.address.port()),
+            None => format!("http://{}/hook", self.address),
+        }
     }
 
     /// Whoever connects is refused, and whoever is connected is cut off.
@@ -124,7 +142,13 @@ impl Backend {
                 let mut streams = state.streams.lock().unwrap();
                 streams.push(stream.try_clone().unwrap());
                 let state = Arc::clone(&state);
-                thread::spawn(move || serve(&state, stream));
+                thread::spawn(move || match &state.tls {
+                    None => serve(&state, stream),
+                    Some(tls) => {
+                        let session = ServerConnection::new(Arc::clone(tls)).unwrap();
+                        serve(&state, StreamOwned::new(session, stream));
+                    }
+                });
             }
         });
         self.listening = Some(Listening { ends, thread });
@@ -172,10 +196,7 @@ impl Drop for Backend {
 }
 
 /// One connection, until it ends.
-fn serve(state: &State, stream: TcpStream) {
-    let Ok(mut out) = stream.try_clone() else {
-        return;
-    };
+fn serve(state: &State, stream: impl Read + Write) {
     let mut reader = BufReader::new(stream);
     while let Some((headers, text)) = read(&mut reader) {
         let body: Value = serde_json::from_str(&text).expect("a webhook is JSON");
@@ -197,14 +218,15 @@ fn serve(state: &State, stream: TcpStream) {
             "HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n{answer}",
             answer.len()
         );
-        if out.write_all(response.as_bytes()).is_err() {
+        let out = reader.get_mut();
+        if out.write_all(response.as_bytes()).is_err() || out.flush().is_err() {
             return;
         }
     }
 }
 
 /// One request: its headers, with names in lower case, and its body.
-fn read(reader: &mut BufReader<TcpStream>) -> Option<(Vec<(String, String)>, String)> {
+fn read(reader: &mut BufReader<impl Read>) -> Option<(Vec<(String, String)>, String)> {
     let mut headers = Vec::new();
     let mut length = 0;
     loop {

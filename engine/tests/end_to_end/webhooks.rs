@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Reply, Request, await_line, count, counted, of_kind, server};
+use crate::certificate::Certificate;
 use crate::client::{Client, End, PATIENCE};
 use crate::file::File;
 use crate::off_the_shelf::python;
@@ -33,12 +34,7 @@ fn a_backend_is_asked_and_told_everything_and_all_of_it_is_signed() {
     let all = "connect,connected,disconnected,room_occupied,room_vacated,publish";
     let mut server = server(
         &backend,
-        &[
-            "--webhook-secret-file",
-            file.path(),
-            "--webhook-events",
-            all,
-        ],
+        &["--webhook-secret", file.path(), "--webhook-events", all],
     );
     let mut ada = Client::connect(&server, "ada");
     ada.join("lobby");
@@ -163,13 +159,13 @@ fn a_new_secret_signs_after_sighup() {
     let [old, new] = ["A", "B"].map(|letter| format!("whsec_{}", letter.repeat(40)));
     let backend = Backend::start();
     let file = File::new(&old);
-    let server = server(&backend, &["--webhook-secret-file", file.path()]);
+    let server = server(&backend, &["--webhook-secret", file.path()]);
     assert!(are_signed(&[last_request(&server, &backend)], &old));
     file.write("nonsense");
     server.hang_up();
     await_line(
         &server,
-        &["webhook_secret_file", "the secrets stay as they were"],
+        &["webhook_secret", "the secrets stay as they were"],
     );
     assert!(are_signed(&[last_request(&server, &backend)], &old));
     // While one replaces the other both sign.
@@ -252,21 +248,29 @@ fn a_backend_refuses_connections_with_a_code_and_a_reason() {
 }
 
 #[test]
-fn a_backend_whose_certificate_nobody_vouches_for_is_told_nothing() {
-    // Anything that speaks TLS will do.
-    let stranger = Server::start_tls(&["--shards", "1"]);
+fn a_backend_on_https_is_believed_where_somebody_vouches_for_it() {
+    let certificate = Certificate::new();
+    let backend = Backend::start_tls(&certificate);
     let secret = File::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    let url = format!("https://localhost:{}/hook", stranger.port());
-    let server = Server::start(&[
+    let url = backend.url();
+    let own = [
         "--shards",
         "1",
         "--webhook-url",
         &url,
-        "--webhook-secret-file",
+        "--webhook-secret",
         secret.path(),
-    ]);
-    assert_eq!(refused(&server, "ada").0, 1013);
-    await_line(&server, &["fails to decide", "invalid peer certificate"]);
+    ];
+    let stranger = Server::start(&own);
+    assert_eq!(refused(&stranger, "ada").0, 1013);
+    await_line(&stranger, &["fails to decide", "invalid peer certificate"]);
+    assert!(backend.requests().is_empty());
+
+    let authority = certificate.path().to_str().unwrap();
+    let server = Server::start(&[&own[..], &["--webhook-ca", authority]].concat());
+    Client::connect(&server, "ada").heartbeat();
+    assert_eq!(backend.questions("connect").len(), 1);
+    backend.await_events("end", |events| count(events, "disconnected") == 1);
 }
 
 #[test]
@@ -446,22 +450,40 @@ fn many_ask_at_once_and_more_than_may_are_answered_by_the_policy() {
 #[test]
 fn what_cannot_be_is_said_at_the_start() {
     let secret = File::new("nonsense");
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
         (
             &["--webhook-url", "http://10.0.0.1/"],
-            "webhook_secret_file is not set",
+            "webhook_secret is not set",
         ),
         (
             &[
                 "--webhook-url",
                 "http://127.0.0.1/",
-                "--webhook-secret-file",
+                "--webhook-secret",
                 secret.path(),
             ],
             "that is not `whsec_`",
         ),
         (
-            &["--webhook-secret-file", secret.path()],
+            &[
+                "--webhook-url",
+                "http://127.0.0.1/",
+                "--webhook-ca",
+                secret.path(),
+            ],
+            "webhook_url does not begin with https://",
+        ),
+        (
+            &[
+                "--webhook-url",
+                "https://127.0.0.1/",
+                "--webhook-ca",
+                secret.path(),
+            ],
+            "holds no certificate",
+        ),
+        (
+            &["--webhook-secret", secret.path()],
             "there are no webhooks without webhook_url",
         ),
         (

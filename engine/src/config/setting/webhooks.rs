@@ -65,11 +65,18 @@ pub(super) fn webhook_settings() -> Vec<Setting> {
             },
         },
         Path {
-            name: "webhook_secret_file",
+            name: "webhook_secret",
             help: "File with the secret that requests are signed with (Standard Webhooks): `whsec_` and 24 to 64 bytes in base64. Several lines are several secrets, and each \
                    signs, so that one can replace another. Needed unless the URL's host is `localhost` or a loopback address. Read again after SIGHUP.",
             read: |config| config.webhooks.secret_file.as_ref(),
             write: |config, path| config.webhooks.secret_file = path,
+        }
+        .into(),
+        Path {
+            name: "webhook_ca",
+            help: "Certificates of the authorities that vouch for a backend on https://, as a PEM file; empty: the public ones (those of Mozilla).",
+            read: |config| config.webhooks.ca_file.as_ref(),
+            write: |config, path| config.webhooks.ca_file = path,
         }
         .into(),
         Text {
