@@ -8,7 +8,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use shardcast_shard::hub::Name;
 use shardcast_shard::wire::check_name;
 
@@ -82,6 +84,22 @@ async fn read(mut body: axum::body::Body, size_max: usize) -> Result<Vec<u8>, Pr
         )),
         false => Ok(bytes),
     }
+}
+
+/// A list of objects, none of which is written as a list.
+pub(super) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let texts: Vec<&'de RawValue> = Vec::deserialize(deserializer)?;
+    let object = |text: &'de RawValue| {
+        if text.get().starts_with('[') {
+            return Err(D::Error::custom("an entry must be an object"));
+        }
+        serde_json::from_str(text.get()).map_err(D::Error::custom)
+    };
+    texts.into_iter().map(object).collect()
 }
 
 /// The query of an address.

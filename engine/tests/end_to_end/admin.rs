@@ -421,6 +421,12 @@ fn what_is_too_large_or_malformed_is_said() {
             "admin_messages_max",
         ),
         (
+            "/v1/messages",
+            json!({"messages": [["tea", null, 1, "server", null]]}),
+            422,
+            "an entry must be an object",
+        ),
+        (
             "/v1/users/ada/disconnect",
             json!({"code": 1000}),
             422,

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::super::node::Node;
 use super::super::problem::Problem;
-use super::super::query::{Body, Named, field_name};
+use super::super::query::{Body, Named, field_name, objects};
 use super::super::shards::Pending;
 use super::{BodyProblems, Missing, Problems};
 
@@ -165,6 +165,7 @@ pub(super) struct Addressed {
 #[serde(deny_unknown_fields)]
 pub(super) struct Bulk {
     /// In the order in which they are published, as far as they go to the same room or user. At most `admin_messages_max`.
+    #[serde(deserialize_with = "objects")]
     #[schema(max_items = 1000)]
     messages: Vec<Addressed>,
 }
