@@ -320,6 +320,26 @@ fn a_node_is_drained_and_stays_until_it_is_ended() {
 }
 
 #[test]
+fn a_signal_ends_a_node_that_is_being_drained_when_that_is_done() {
+    let (mut server, admin) = start(&["--shards", "2"]);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&server, "ada")).collect();
+    let drain = json!({"window_ms": 1000, "drain_ms_max": 20000});
+    assert_eq!(admin.post("/v1/drain", &drain).status, 202);
+    assert_eq!(admin.get("/v1/node").ok()["phase"], "draining");
+    server.terminate();
+    for client in &mut clients {
+        assert_eq!(close_frame(client).0, 1001);
+    }
+    assert!(server.wait_exit(PATIENCE).success());
+    let told = server.output().join("\n");
+    assert!(
+        told.contains("stopping when the draining is done"),
+        "{told}"
+    );
+    assert!(told.contains("20 connections served"), "{told}");
+}
+
+#[test]
 fn a_token_is_asked_for_and_replaced() {
     let file = File::new("a-token-of-many-bytes\n");
     let server = Server::start(&["--admin", "127.0.0.1:0", "--admin-token", file.path()]);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::backend::{Backend, Reply, count};
 use crate::client::{Client, PATIENCE, members};
 use crate::http::Admin;
 use crate::server::Server;
@@ -315,4 +316,43 @@ fn queries() -> Vec<String> {
             query
         })
         .collect()
+}
+
+#[test]
+fn webhooks_are_counted() {
+    let backend = Backend::start();
+    backend.reply(|body| match body["user"] == "eve" {
+        true => Reply::ok(json!({"allow": false})),
+        false => Reply::ok(""),
+    });
+    let url = backend.url();
+    let hooks = ["--webhook-url", &url];
+    let server =
+        Server::start(&[&["--shards", "2", "--admin", "127.0.0.1:0"], &hooks[..]].concat());
+    for number in 0..5 {
+        Client::connect(&server, &format!("user-{number}")).heartbeat();
+    }
+    Client::shake_hands(&server, "/ws?user=eve")
+        .unwrap()
+        .expect_end();
+    let ends = |events: &[Value]| count(events, "disconnected") == 5;
+    let events = backend.await_events("five ends", ends);
+    let deadline = Instant::now() + PATIENCE;
+    let told = loop {
+        let scrape = Scrape::of(&server);
+        let delivered = scrape.sum_where("shardcast_webhook_events_total", "\"delivered\"");
+        // The server counts an answer when it has read it.
+        if delivered == events.len() as f64 || Instant::now() >= deadline {
+            break scrape;
+        }
+    };
+    let of = |name: &str, outcome: &str| told.sum_where(name, &format!("outcome=\"{outcome}\""));
+    assert_eq!(
+        of("shardcast_webhook_events_total", "delivered"),
+        events.len() as f64
+    );
+    assert_eq!(of("shardcast_webhook_events_total", "dropped"), 0.0);
+    assert_eq!(of("shardcast_webhook_decisions_total", "allowed"), 5.0);
+    assert_eq!(of("shardcast_webhook_decisions_total", "refused"), 1.0);
+    assert_eq!(told.0["shardcast_webhook_queue_events"], 0.0);
 }
