@@ -13,6 +13,7 @@ use crate::close_reason::CloseReason;
 use crate::driver::{Clock, ConnectionKey, ShardId};
 use crate::hub::{Event, Hub, Name, Position, Target};
 use crate::limits::Limits;
+use crate::orders::Publication;
 use crate::random::Random;
 use crate::rights::{Grant, Identity};
 use crate::verdict::{Hooks, Occupancy, Question, Ruling, Standing};
@@ -186,11 +187,7 @@ pub(crate) enum Action {
         content: Bytes,
         id: Option<Name>,
     },
-    PublishFromServer {
-        user: Name,
-        target: Target,
-        content: Bytes,
-    },
+    PublishFromServer(Publication),
     Presence {
         connection: ConnectionKey,
         room: Name,
@@ -419,11 +416,12 @@ impl<'a> Context<'a> {
         target: Target,
         content: Bytes,
     ) -> Result<(), Overload> {
-        self.push(Action::PublishFromServer {
+        self.push(Action::PublishFromServer(Publication {
             user,
             target,
             content,
-        })
+            id: None,
+        }))
     }
 
     /// Asks who is in a room; the answer comes as [`Event::Presence`].

@@ -239,19 +239,19 @@ impl Hub {
     }
 
     /// Publishes on behalf of the server, as `user`; needs no membership and is not acknowledged.
-    pub fn publish_from_server(
-        &mut self,
-        user: Name,
-        target: Target,
-        content: Bytes,
-        effects: &mut Effects,
-    ) {
+    pub fn publish_from_server(&mut self, publication: Publication, effects: &mut Effects) {
+        let Publication {
+            user,
+            target,
+            content,
+            id,
+        } = publication;
         let home = self.home_of(&target);
         let publish = Request::Publish {
             target,
             user,
             content,
-            id: None,
+            id,
             sender: None,
             taken_us: None,
         };

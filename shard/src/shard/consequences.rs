@@ -235,13 +235,8 @@ impl<A: App> Core<A> {
                 content,
                 id,
             } => self.publish(connection, target, content, id),
-            Action::PublishFromServer {
-                user,
-                target,
-                content,
-            } => {
-                self.hub
-                    .publish_from_server(user, target, content, &mut self.effects);
+            Action::PublishFromServer(publication) => {
+                self.hub.publish_from_server(publication, &mut self.effects);
             }
             Action::Presence { connection, room } => {
                 self.hub.presence(connection, room, &mut self.effects);

@@ -98,15 +98,7 @@ impl<A: App> Core<A> {
         reply: Option<Reply<Result<Published, ErrorCode>>>,
     ) {
         let Some(reply) = reply else {
-            let Publication {
-                user,
-                target,
-                content,
-                ..
-            } = publication;
-            return self
-                .hub
-                .publish_from_server(user, target, content, &mut self.effects);
+            return self.hub.publish_from_server(publication, &mut self.effects);
         };
         let published = self
             .hub

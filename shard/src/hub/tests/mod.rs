@@ -5,3 +5,18 @@ mod cluster;
 mod room_settings;
 mod scenarios;
 mod simulation;
+
+use bytes::Bytes;
+
+use super::Target;
+use crate::orders::Publication;
+
+/// A message of the server's own.
+fn from_server(target: Target, content: Bytes) -> Publication {
+    Publication {
+        user: "server".into(),
+        target,
+        content,
+        id: None,
+    }
+}

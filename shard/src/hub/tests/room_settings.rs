@@ -1,6 +1,7 @@
 //! Rooms that differ by the pattern of their names.
 
 use super::cluster::Cluster;
+use super::from_server;
 use super::scenarios::{joined, say, told};
 use crate::hub::event::ErrorCode;
 use crate::hub::{Event, Position, Target};
@@ -190,7 +191,7 @@ fn what_a_room_does_not_permit_is_refused_before_it_is_sent() {
         cluster.events(client);
         cluster.call(1, |hub, effects| {
             let content = format!("\"{slot} from the server\"").into();
-            hub.publish_from_server("server".into(), target, content, effects);
+            hub.publish_from_server(from_server(target, content), effects);
         });
         cluster.settle();
         assert_eq!(

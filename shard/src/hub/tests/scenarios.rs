@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::cluster::{ClientKey, Cluster};
+use super::from_server;
 use crate::driver::{ConnectionKey, ShardId};
 use crate::hub::event::{ErrorCode, Message};
 use crate::hub::mail::{Delivery, JoinToken};
@@ -619,7 +620,7 @@ fn due_work_is_bounded() {
     for room in 0..200 {
         let target = Target::Room(format!("room {room}").into());
         cluster.call(0, |hub, effects| {
-            hub.publish_from_server("server".into(), target, "1".into(), effects);
+            hub.publish_from_server(from_server(target, "1".into()), effects);
         });
     }
     cluster.settle();

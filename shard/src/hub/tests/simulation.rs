@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::cluster::{ClientKey, Cluster, Stay};
+use super::from_server;
 use crate::hub::{Event, HubCounts, Name, Position, Target};
 use crate::limits::Limits;
 
@@ -190,7 +191,7 @@ impl Simulation {
             self.published += 1;
             let content = self.published.to_string().into();
             self.cluster.call(client.shard, |hub, effects| {
-                hub.publish_from_server("server".into(), target, content, effects);
+                hub.publish_from_server(from_server(target, content), effects);
             });
         }
     }
@@ -294,7 +295,7 @@ impl Simulation {
             let content = bytes::Bytes::from(self.published.to_string());
             let target = Target::Inbox(user.clone());
             self.cluster.call(0, |hub, effects| {
-                hub.publish_from_server("server".into(), target, content.clone(), effects);
+                hub.publish_from_server(from_server(target, content.clone()), effects);
             });
             self.cluster.settle();
             for client in self.cluster.clients.values() {

@@ -138,6 +138,23 @@ fn a_publication_is_answered_with_its_place_and_a_repeat_with_the_same() {
 }
 
 #[test]
+fn a_publication_that_nobody_asks_about_goes_from_any_shard_and_once_for_its_id() {
+    let mut rig = rig(2, Limits::default());
+    let mut ada = rig.member("ada", &["tea"]);
+    for shard in [0, 1, 0] {
+        let publication = Publication {
+            user: "server".into(),
+            target: Target::Room("tea".into()),
+            content: Bytes::from_static(b"1"),
+            id: Some("a".into()),
+        };
+        rig.controls[shard].send(publication.into()).unwrap();
+        rig.settle_all();
+    }
+    assert_eq!(texts(ada.step(usize::MAX)), ["server:1"]);
+}
+
+#[test]
 fn a_room_tells_how_it_stands() {
     let mut rig = rig(2, Limits::default());
     let _clients = [
