@@ -155,7 +155,7 @@ build_servers() {
 
 server_command() {
     case $1 in
-    echo) SERVER_COMMAND=("$PROGRAMS/examples/echo" --listen 127.0.0.1:0 --admin off) ;;
+    echo) SERVER_COMMAND=("$PROGRAMS/examples/echo" --listen 127.0.0.1:0) ;;
     # One shard: with several, the home of an inbox may be another one, and what comes back from there may rightly be later than
     # the answer to a close frame.
     rooms)

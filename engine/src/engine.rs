@@ -66,16 +66,25 @@ pub enum EngineError {
 }
 
 /// An engine that has not started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     config: Config,
 }
 
+impl Default for Engine {
+    /// The same as [`Engine::new`].
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Engine {
-    /// An engine with the default configuration: 127.0.0.1:9000, one shard a physical core.
+    /// An engine with the default configuration of a program that embeds it: 127.0.0.1:9000, one shard a physical core, no admin API ([`Engine::admin`]).
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let mut config = Config::default();
+        config.admin.listen = None;
+        Self { config }
     }
 
     /// An engine with the configuration given.
@@ -88,6 +97,14 @@ impl Engine {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.config.listen = address;
+        self
+    }
+
+    /// Has [`run_until_signalled`](crate::run_until_signalled) serve the admin API at this address; beyond loopback it wants a token ([`Config::admin`]). Who runs the engine otherwise has the same through
+    /// [`Handle::order`] and [`Running::metrics`].
+    #[must_use]
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.config.admin.listen = Some(address);
         self
     }
 

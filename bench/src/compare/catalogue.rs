@@ -137,13 +137,13 @@ fn catalogue(places: &Places<'_>) -> Vec<Contestant> {
 fn own(places: &Places<'_>) -> [Contestant; 2] {
     let version = Some(format!("shardcast {}", env!("CARGO_PKG_VERSION")));
     let shards = [
-        "--admin".to_owned(),
-        "off".to_owned(),
         "--shards".to_owned(),
         places.server_cores.count().to_string(),
     ];
     let mut arguments: Vec<String> = vec!["serve".to_owned()];
     arguments.extend(shards.clone());
+    // Nobody asks it anything, and its port may be another server's.
+    arguments.extend(["--admin".to_owned(), "off".to_owned()]);
     arguments.extend(["--cores".to_owned(), places.server_cores.to_string()]);
     // A generator sends on one connection what many people would.
     arguments.extend(["--messages-per-second-max".to_owned(), "0".to_owned()]);

@@ -546,6 +546,13 @@ fn slow_clients_of_the_admin_api_are_bounded_and_hold_up_nobody() {
 }
 
 #[test]
+fn a_program_that_embeds_the_engine_has_no_admin_api_unless_it_asks_for_one() {
+    let server = Server::example("echo", &[]);
+    let told = server.output();
+    assert!(!told.iter().any(|line| line.contains("admin")), "{told:?}");
+}
+
+#[test]
 fn an_address_that_is_taken_stops_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

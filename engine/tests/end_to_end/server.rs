@@ -74,7 +74,6 @@ impl Server {
         );
         let mut command = Command::new(path);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        command.env("SHARDCAST_ADMIN", "off");
         Self::spawn(command)
     }
 
