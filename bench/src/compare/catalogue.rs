@@ -142,11 +142,11 @@ fn own(places: &Places<'_>) -> [Contestant; 2] {
     ];
     let mut arguments: Vec<String> = vec!["serve".to_owned()];
     arguments.extend(shards.clone());
-    // Nobody asks it anything, and its port may be another server's.
-    arguments.extend(["--admin".to_owned(), "off".to_owned()]);
     arguments.extend(["--cores".to_owned(), places.server_cores.to_string()]);
     // A generator sends on one connection what many people would.
     arguments.extend(["--messages-per-second-max".to_owned(), "0".to_owned()]);
+    // Nobody asks it anything, and its port may be another server's.
+    arguments.extend(["--admin".to_owned(), "off".to_owned()]);
     let rooms = Contestant {
         name: "shardcast".to_owned(),
         family: "shardcast".to_owned(),
