@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 mod conformance;
 pub mod control;
+mod counter;
 pub mod doctor;
 pub mod engine;
 pub mod logging;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use shardcast_shard::limits::Limits;
 
+use super::Contradiction;
+
 /// What becomes of whoever waits for a decision that the backend does not give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
@@ -93,10 +95,7 @@ impl WebhookConfig {
     }
 
     /// What contradicts itself: the message, and the names of the settings in it.
-    pub(super) fn contradiction(
-        &self,
-        limits: &Limits,
-    ) -> Option<(String, &'static [&'static str])> {
+    pub(super) fn contradiction(&self, limits: &Limits) -> Contradiction {
         let Some(url) = &self.url else {
             return self.secret_file.is_some().then(|| {
                 let message = "webhook_secret is set, but there are no webhooks without webhook_url; set it too, or remove webhook_secret";

@@ -5,7 +5,7 @@ mod node;
 mod publish;
 mod rooms;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::http::header;
@@ -124,19 +124,17 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(health::readyz))
 }
 
+/// The document as it is served, written when it is first asked for.
+static DOCUMENT: LazyLock<String> =
+    LazyLock::new(|| routes().into_openapi().to_pretty_json().unwrap_or_default());
+
 /// All routes, with that of the document that describes them.
 pub(super) fn router() -> Router<Arc<Node>> {
-    let (router, document) = routes().split_for_parts();
-    let text: Arc<OnceLock<String>> = Arc::default();
-    router.route(
-        "/openapi.json",
-        get(move || {
-            let (text, document) = (Arc::clone(&text), document.clone());
-            async move {
-                let text = text.get_or_init(|| document.to_pretty_json().unwrap_or_default());
-                let json = [(header::CONTENT_TYPE, "application/json")];
-                (json, text.clone()).into_response()
-            }
-        }),
-    )
+    let router: Router<Arc<Node>> = routes().into();
+    router.route("/openapi.json", get(document))
+}
+
+async fn document() -> impl IntoResponse {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, DOCUMENT.as_str())
 }

@@ -14,14 +14,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
-use super::node::{Node, Phase};
+use super::node::Node;
 use super::problem::Problem;
 
 /// Paths that tell nothing but whether the server works: who watches over processes brings no token.
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
-
-/// What the paths begin with whose answers come from shards.
-const NEEDS_SHARDS: [&str; 4] = ["/v1/rooms", "/v1/users", "/v1/connections", "/v1/messages"];
 
 /// Time beyond that for the shards in which a request must be done with: its body may come slowly.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
@@ -29,13 +26,8 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Lets a request pass, or says why not.
 pub(super) async fn check(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     if let Err(problem) = permit(&node, &request) {
-        node.metrics().counts().admin_refused.add();
+        node.metrics().counts().admin_refused.add(1);
         return problem.into_response();
-    }
-    let path = request.uri().path();
-    if node.phase() == Phase::Drained && NEEDS_SHARDS.iter().any(|prefix| path.starts_with(prefix))
-    {
-        return Problem::unavailable("the node was drained: its shards have ended").into_response();
     }
     let time_max = node.config().admin.wait_max + BODY_TIME_MAX;
     match tokio::time::timeout(time_max, next.run(request)).await {

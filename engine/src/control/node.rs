@@ -54,15 +54,16 @@ impl Node {
     ) -> (Arc<Self>, mpsc::Receiver<StopPlan>) {
         // One is enough: a node is drained once.
         let (drains, drained) = mpsc::channel(1);
+        let phase = watch::Sender::new(Phase::Serving);
         let admin = &effective.config().admin;
         let node = Self {
-            shards: Shards::new(running.handle(), admin.wait_max),
+            shards: Shards::new(running.handle(), admin.wait_max, phase.subscribe()),
             admission: Arc::clone(running.admission()),
             address: running.address(),
             started: (Instant::now(), SystemTime::now()),
             stop_plan: running.stop_plan(),
             token: ArcSwapOption::new(token),
-            phase: watch::Sender::new(Phase::Serving),
+            phase,
             drains,
             effective,
             metrics,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use shardcast_shard::driver::ShardId;
 use shardcast_shard::orders::{Order, Reply};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::node::Phase;
 use super::problem::Problem;
 use crate::engine::{Busy, Handle};
 
@@ -21,6 +22,9 @@ pub(crate) enum Unanswered {
         "shard {0} has not answered within {1} ms (admin_wait_ms_max); it may still carry out what it was told"
     )]
     Late(ShardId, u128),
+    /// It has ended with the others.
+    #[error("the node was drained: its shards have ended")]
+    Drained,
     /// It died.
     #[error("shard {0} is being started again; try again shortly")]
     Died(ShardId),
@@ -35,7 +39,7 @@ impl From<Unanswered> for Problem {
 /// An answer that is under way.
 pub(crate) struct Pending<T> {
     shard: ShardId,
-    sent: Result<oneshot::Receiver<T>, Busy>,
+    sent: Result<oneshot::Receiver<T>, Unanswered>,
 }
 
 /// The shards, as the admin API asks them.
@@ -43,11 +47,16 @@ pub(crate) struct Pending<T> {
 pub(crate) struct Shards {
     handle: Handle,
     wait_max: Duration,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Shards {
-    pub(crate) fn new(handle: Handle, wait_max: Duration) -> Self {
-        Self { handle, wait_max }
+    pub(crate) fn new(handle: Handle, wait_max: Duration, phase: watch::Receiver<Phase>) -> Self {
+        Self {
+            handle,
+            wait_max,
+            phase,
+        }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -65,13 +74,18 @@ impl Shards {
         shard: ShardId,
         order: impl FnOnce(Reply<T>) -> Order,
     ) -> Pending<T> {
+        if *self.phase.borrow() == Phase::Drained {
+            let sent = Err(Unanswered::Drained);
+            return Pending { shard, sent };
+        }
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::new(move |answer| {
             // Wakes the control thread where it sleeps: to do that its runtime takes a lock for as long as it takes to put one pointer into a list. Whoever asked
             // may have gone.
             let _: Result<(), T> = sender.send(answer);
         });
-        let sent = self.handle.order(shard, order(reply)).map(|()| receiver);
+        let ordered = self.handle.order(shard, order(reply));
+        let sent = ordered.map_or_else(|Busy| Err(Unanswered::Busy(shard)), |()| Ok(receiver));
         Pending { shard, sent }
     }
 
@@ -82,8 +96,7 @@ impl Shards {
         deadline: Instant,
     ) -> Result<T, Unanswered> {
         let Pending { shard, sent } = pending;
-        let receiver = sent.map_err(|Busy| Unanswered::Busy(shard))?;
-        match timeout_at(deadline, receiver).await {
+        match timeout_at(deadline, sent?).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(Unanswered::Died(shard)),
             Err(_) => Err(Unanswered::Late(shard, self.wait_max.as_millis())),

@@ -1,28 +1,8 @@
 //! What the webhooks did, for whoever reads counters.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use shardcast_shard::stats::{Kind, Reading};
 
-/// A number that several threads write.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The number now.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::counter::Counter;
 
 macro_rules! counters {
     ($( #[doc = $help:literal] $name:ident: $kind:ident $family:literal $( { outcome = $outcome:literal } )?; )*) => {
