@@ -14,6 +14,7 @@ mod shards;
 mod token;
 
 pub(crate) use node::{Node, Phase};
+pub(crate) use shards::Shards;
 pub use token::{AdminToken, AdminTokenError};
 
 use std::io;
@@ -86,6 +87,7 @@ impl Front {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let connections_max = node.config().admin.connections_max;
+        tokio::spawn(Arc::clone(node.activity()).keep());
         tokio::spawn(listener::serve(listener, router(node), connections_max));
         Ok(Some(address))
     }

@@ -377,6 +377,13 @@ impl Running {
         self.address
     }
 
+    /// The same as clients name it, with the path that they connect to.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.is_tls() { "wss" } else { "ws" };
+        format!("{scheme}://{}{path}", self.address)
+    }
+
     /// What was found when the engine started, as a few lines for people.
     #[must_use]
     pub fn banner(&self) -> String {

@@ -13,6 +13,7 @@
 #![doc = include_str!("../examples/ticker.rs")]
 //! ```
 
+mod activity;
 pub mod auth;
 pub mod cli;
 pub mod config;

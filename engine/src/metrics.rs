@@ -58,6 +58,16 @@ impl Metrics {
         self
     }
 
+    /// The numbers of each shard.
+    pub(crate) fn stats(&self) -> &[Arc<ShardStats>] {
+        &self.stats
+    }
+
+    /// The mailbox of each shard.
+    pub(crate) fn controls(&self) -> &[ShardControl] {
+        &self.controls
+    }
+
     /// What threads count that are no shards.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts

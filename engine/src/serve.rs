@@ -108,16 +108,15 @@ fn control(
         let signals = Signals::new()?;
         let counters = webhooks.as_ref().map(Webhooks::counters);
         let metrics = running.metrics().with_webhooks(counters);
-        let (node, drains) = Node::new(&running, effective, front.token.clone(), metrics);
+        let (node, drains) = Node::new(&running, effective, front.token.clone(), metrics, path);
         let admin = match front.serve(&node)? {
             Some(address) => format!("admin API on http://{address}\n"),
             None => String::new(),
         };
-        let scheme = if running.is_tls() { "wss" } else { "ws" };
         say(&format!(
-            "{}{admin}listening on {scheme}://{}{path}\n",
+            "{}{admin}listening on {}\n",
             running.banner(),
-            running.address()
+            running.url(path)
         ));
         let courier = webhooks.map(|webhooks| webhooks.start(running.handle()));
         let thread = ControlThread {

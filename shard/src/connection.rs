@@ -464,7 +464,10 @@ impl Connection {
                 self.send_now(key, driver, payload.bytes.clone(), settling);
                 return;
             }
-            settling.outboxes.ensure(&mut self.outbox).push(payload);
+            settling
+                .outboxes
+                .ensure(&mut self.outbox, key)
+                .push(payload);
         }
         if let Some(outbox) = settling.outboxes.find(self.outbox) {
             if let Some(payload) =
@@ -482,7 +485,7 @@ impl Connection {
         }
         let ends = matches!(self.state, State::Finishing | State::Leaving);
         if let Some(records) = settling.outgoing(key, ends) {
-            let outbox = settling.outboxes.ensure(&mut self.outbox);
+            let outbox = settling.outboxes.ensure(&mut self.outbox, key);
             outbox.put_in_flight(records.clone());
             settling.outboxes.note(self.outbox);
             self.flags.insert(Flags::SENDING);

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod app;
+pub mod busiest;
 mod byte_rate;
 mod chunked;
 pub mod close_reason;

@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use std::sync::Arc;
 
+use crate::busiest::RoomTraffic;
 use crate::driver::ConnectionKey;
 use crate::hub::event::{ErrorCode, Message};
 use crate::hub::{Name, Position, Target};
@@ -17,6 +18,15 @@ pub const ENTRIES_PER_ORDER_MAX: usize = 1000;
 
 /// Connections that one order closes, at the most.
 pub const CLOSES_PER_ORDER_MAX: usize = 100;
+
+/// Rooms that a look at what a shard is busy with tells of, at the most.
+pub const BUSIEST_MAX: usize = 20;
+
+/// How long rooms are counted without another look.
+pub const WATCH_US_MAX: u64 = 10_000_000;
+
+/// Slow consumers that a look at what a shard is busy with tells of, at the most.
+pub const SLOWEST_MAX: usize = 20;
 
 /// Where the answer to an order goes. It is called on the shard's thread, once, and must not wait. It is dropped uncalled where the shard dies before it
 /// has come to the order.
@@ -133,6 +143,28 @@ pub struct UserConnections {
     pub count: u64,
 }
 
+/// A connection that does not read as fast as it is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowConsumer {
+    /// Its name on the shard.
+    pub key: ConnectionKey,
+    /// Whose it is.
+    pub user: Name,
+    /// Bytes that wait to be sent to it, or are being sent.
+    pub outbox_bytes: u64,
+}
+
+/// What a shard is busy with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// For how long rooms have been counted: since the last look, 0 where there was none for a while.
+    pub counted_us: u64,
+    /// The rooms with the most deliveries in that time, the busiest first; at most [`BUSIEST_MAX`].
+    pub busiest_rooms: Vec<RoomTraffic>,
+    /// Those that the most waits for, the slowest first; at most [`SLOWEST_MAX`]. Where very many outboxes are in use it takes some looks to find them.
+    pub slow_consumers: Vec<SlowConsumer>,
+}
+
 /// How many connections an order to close has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -168,6 +200,11 @@ pub enum Order {
     Counts {
         /// The counts.
         reply: Reply<ShardCounts>,
+    },
+    /// What the shard is busy with. Rooms are counted from one look to the next, and no longer where none comes within [`WATCH_US_MAX`].
+    Activity {
+        /// Rooms and connections.
+        reply: Reply<Activity>,
     },
     /// Rooms that the shard is home to.
     Rooms {
@@ -236,7 +273,8 @@ impl Order {
     pub(crate) fn weight(&self) -> u64 {
         match self {
             Self::Publish { .. } | Self::Verdict(_) | Self::Counts { .. } | Self::Room { .. } => 1,
-            Self::Rooms { .. }
+            Self::Activity { .. }
+            | Self::Rooms { .. }
             | Self::Members { .. }
             | Self::History { .. }
             | Self::Connections { .. }

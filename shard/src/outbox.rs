@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::driver::ConnectionKey;
 use crate::gathering::Gathering;
 use crate::hub::Name;
 use crate::hub::event::{Event, Message};
@@ -109,6 +110,8 @@ pub(crate) struct OutboxLimits {
 /// Payloads that wait for one connection, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// Whose it is.
+    owner: Option<ConnectionKey>,
     line: Line,
     /// The first of `line` answers the handshake: without it the peer would understand nothing that follows.
     begins_with_response: bool,
@@ -262,6 +265,7 @@ impl Outbox {
     }
 
     fn reset(&mut self) {
+        self.owner = None;
         self.begins_with_response = false;
         self.line.reset();
         self.in_flight = None;
@@ -327,6 +331,20 @@ impl OutboxPool {
         }
     }
 
+    /// Connections that a settle has left something waiting for or in flight, with how many bytes that was: those of so many places from the one given on. The second value is where to go on.
+    pub(crate) fn page(
+        &self,
+        from: usize,
+        most: usize,
+    ) -> (impl Iterator<Item = (ConnectionKey, usize)>, usize) {
+        let from = from.min(self.outboxes.len());
+        let end = from.saturating_add(most).min(self.outboxes.len());
+        let outboxes = self.outboxes[from..end].iter().flatten();
+        let waiting = outboxes.filter(|outbox| outbox.noted_bytes > 0);
+        let page = waiting.filter_map(|outbox| Some((outbox.owner?, outbox.noted_bytes)));
+        (page, if end == self.outboxes.len() { 0 } else { end })
+    }
+
     /// Bytes waiting or in flight for a connection.
     pub(crate) fn bytes_of(&self, id: OutboxId) -> usize {
         if let Some(place) = id.lone() {
@@ -343,14 +361,19 @@ impl OutboxPool {
     }
 
     /// Puts a payload behind what else waits for a connection; answers its outbox, unless the payload waits alone.
-    pub(crate) fn push(&mut self, id: &mut OutboxId, payload: Rc<Payload>) -> Option<&mut Outbox> {
+    pub(crate) fn push(
+        &mut self,
+        id: &mut OutboxId,
+        owner: ConnectionKey,
+        payload: Rc<Payload>,
+    ) -> Option<&mut Outbox> {
         if *id == OutboxId::NONE {
             *id = OutboxId(LONE | self.lone.len() as u32);
             self.lone.push(Some(payload));
             self.lone_count += 1;
             return None;
         }
-        let outbox = self.ensure(id);
+        let outbox = self.ensure(id, owner);
         outbox.push(payload);
         Some(outbox)
     }
@@ -368,7 +391,7 @@ impl OutboxPool {
     }
 
     /// The outbox of a connection; it is given one where it has none.
-    pub(crate) fn ensure(&mut self, id: &mut OutboxId) -> &mut Outbox {
+    pub(crate) fn ensure(&mut self, id: &mut OutboxId, owner: ConnectionKey) -> &mut Outbox {
         let lone = self.take_lone(id);
         if *id == OutboxId::NONE {
             *id = OutboxId(self.free.pop().unwrap_or_else(|| {
@@ -378,6 +401,7 @@ impl OutboxPool {
         }
         let outbox = self.outboxes[id.0 as usize]
             .get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        outbox.owner = Some(owner);
         if let Some(payload) = lone {
             outbox.push(payload);
         }

@@ -25,6 +25,7 @@ mod table;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
 mod turns;
+mod watching;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -62,6 +63,7 @@ pub use stopping::StopPlan;
 use stopping::Stopping;
 use table::Table;
 use turns::Turns;
+use watching::Watch;
 
 /// What a shard is made from besides its driver and its application.
 pub struct ShardOptions {
@@ -184,6 +186,8 @@ pub(crate) struct Core<A: App> {
     deadlines: Deadlines,
     coalescing: Coalescing,
     measuring: Measuring,
+    /// While somebody watches.
+    watch: Option<Box<Watch>>,
     post: Post,
     admission: Arc<Admission>,
     stats: Arc<ShardStats>,
@@ -460,6 +464,7 @@ impl<A: App> Core<A> {
             deadlines: Deadlines::new(&limits, options.tls.is_some(), options.random_seed),
             coalescing: Coalescing::new(limits.coalesce_us_max, clock.monotonic_us),
             measuring: Measuring::default(),
+            watch: None,
             post: Post::new(&options.mesh, options.id, options.shards),
             admission: options.admission,
             stats: options.stats,

@@ -1,5 +1,6 @@
 //! The routes, and the document that describes them.
 
+mod activity;
 mod connections;
 mod node;
 mod publish;
@@ -120,6 +121,7 @@ fn routes() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(node::config))
         .routes(routes!(node::drain))
         .routes(routes!(node::metrics))
+        .routes(routes!(activity::activity))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }

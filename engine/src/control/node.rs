@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::shards::Shards;
 use super::token::{AdminToken, AdminTokenError};
+use crate::activity::Activity;
 use crate::config::{Config, EffectiveConfig};
 use crate::engine::Running;
 use crate::metrics::Metrics;
@@ -36,21 +37,24 @@ pub(crate) struct Node {
     effective: EffectiveConfig,
     admission: Arc<Admission>,
     address: SocketAddr,
+    url: String,
     started: (Instant, SystemTime),
     stop_plan: StopPlan,
     token: ArcSwapOption<AdminToken>,
     phase: watch::Sender<Phase>,
     drains: mpsc::Sender<StopPlan>,
     metrics: Metrics,
+    activity: Arc<Activity>,
 }
 
 impl Node {
-    /// A node that serves. Whoever holds the other end drains it when told to.
+    /// A node that serves WebSockets at `path`. Whoever holds the other end drains it when told to.
     pub(crate) fn new(
         running: &Running,
         effective: EffectiveConfig,
         token: Option<Arc<AdminToken>>,
         metrics: Metrics,
+        path: &str,
     ) -> (Arc<Self>, mpsc::Receiver<StopPlan>) {
         // One is enough: a node is drained once.
         let (drains, drained) = mpsc::channel(1);
@@ -60,6 +64,8 @@ impl Node {
             shards: Shards::new(running.handle(), admin.wait_max, phase.subscribe()),
             admission: Arc::clone(running.admission()),
             address: running.address(),
+            url: running.url(path),
+            activity: Activity::new(metrics.clone()),
             started: (Instant::now(), SystemTime::now()),
             stop_plan: running.stop_plan(),
             token: ArcSwapOption::new(token),
@@ -127,6 +133,11 @@ impl Node {
         self.address
     }
 
+    /// Where clients connect.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(super) fn started(&self) -> (Instant, SystemTime) {
         self.started
     }
@@ -134,6 +145,11 @@ impl Node {
     /// What it tells Prometheus.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What it has been doing.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     /// Connections that it has.

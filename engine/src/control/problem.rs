@@ -37,6 +37,12 @@ impl Problem {
         }
     }
 
+    /// A parameter that is not what the document says.
+    pub(crate) fn malformed(parameter: &str, expected: &str) -> Self {
+        let detail = format!("`{parameter}` must be {expected}");
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
     /// There is no such thing.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)

@@ -1,6 +1,7 @@
 //! Outboxes alone: what leaves, what is dropped, and what the consumer is told.
 
 use super::*;
+use crate::driver::Slot;
 
 const LIMITS: OutboxLimits = OutboxLimits {
     bytes_max: 100,
@@ -188,18 +189,25 @@ fn what_is_said_meanwhile_counts_and_drops_the_oldest_first() {
     assert_eq!(outbox.bytes(), first.len());
 }
 
+fn key(slot: Slot) -> ConnectionKey {
+    ConnectionKey {
+        slot,
+        generation: 0,
+    }
+}
+
 #[test]
 fn the_pool_reuses_places_and_memory() {
     let mut pool = OutboxPool::default();
     let mut first = OutboxId::NONE;
-    pool.ensure(&mut first).push(payload(3, 1));
+    pool.ensure(&mut first, key(1)).push(payload(3, 1));
     let before = first;
     assert_eq!(pool.bytes_of(first), 3);
     pool.release(&mut first);
     assert_eq!((first, pool.used()), (OutboxId::NONE, 0));
     pool.release(&mut first);
     let mut second = OutboxId::NONE;
-    assert!(pool.ensure(&mut second).is_empty());
+    assert!(pool.ensure(&mut second, key(2)).is_empty());
     assert_eq!(second, before);
 }
 
@@ -481,15 +489,24 @@ mod property {
 fn the_pool_knows_what_waits_in_all_outboxes() {
     let mut pool = OutboxPool::default();
     let (mut one, mut other) = (OutboxId::NONE, OutboxId::NONE);
-    pool.push(&mut one, payload(10, 1));
+    pool.push(&mut one, key(1), payload(10, 1));
     pool.note(one);
     assert_eq!(pool.bytes(), 0, "alone it leaves with the next settle");
-    pool.push(&mut one, payload(5, 2));
-    pool.ensure(&mut other).push(payload(7, 3));
+    pool.push(&mut one, key(1), payload(5, 2));
+    pool.ensure(&mut other, key(2)).push(payload(7, 3));
     pool.note(one);
     pool.note(other);
     pool.note(other);
     assert_eq!(pool.bytes(), 22);
+    let page = |pool: &OutboxPool, from, most| {
+        let (page, next) = pool.page(from, most);
+        (page.collect::<Vec<_>>(), next)
+    };
+    let (ones, others) = ((key(1), 15), (key(2), 7));
+    assert_eq!(page(&pool, 0, 9), (vec![ones, others], 0));
+    assert_eq!(page(&pool, 0, 1), (vec![ones], 1));
+    assert_eq!(page(&pool, 1, 1), (vec![others], 0));
+    assert_eq!(page(&pool, 7, 1), (vec![], 0), "places may have gone since");
     let sent = pool.find(one).and_then(next_send).unwrap();
     pool.note(one);
     assert_eq!(pool.bytes(), 22, "what is in flight counts");
@@ -501,7 +518,7 @@ fn the_pool_knows_what_waits_in_all_outboxes() {
     assert_eq!(pool.bytes(), 7, "whatever was not noted is not taken off");
     pool.release(&mut other);
     assert_eq!(pool.bytes(), 0);
-    pool.ensure(&mut other).push(payload(9, 5));
+    pool.ensure(&mut other, key(2)).push(payload(9, 5));
     pool.note(other);
     assert_eq!(pool.bytes(), 9, "an outbox of the pool begins anew");
 }

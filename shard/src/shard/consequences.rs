@@ -164,7 +164,9 @@ impl<A: App> Core<A> {
                         .for_each(|key| self.table.queue(key, &mut message)),
                 }
                 if let Some(taken_us) = taken_us {
-                    self.measure_since(before, taken_us);
+                    let deliveries = self.stats.deliveries_sent.value() - before;
+                    self.measuring.delivered(taken_us, deliveries);
+                    self.note_traffic(&event, deliveries);
                 }
             }
             Effect::Occupancy { room, occupancy } => {
@@ -182,15 +184,10 @@ impl<A: App> Core<A> {
                 for key in self.hub.user_connections(&user) {
                     self.table.queue(key, &mut message);
                 }
-                self.measure_since(before, taken_us);
+                let deliveries = self.stats.deliveries_sent.value() - before;
+                self.measuring.delivered(taken_us, deliveries);
             }
         }
-    }
-
-    /// A message that was taken in then has been queued to some: as many as were counted since `before`.
-    fn measure_since(&mut self, before: u64, taken_us: u64) {
-        let deliveries = self.stats.deliveries_sent.value() - before;
-        self.measuring.delivered(taken_us, deliveries);
     }
 
     fn perform(&mut self, mut action: Action) {

@@ -90,6 +90,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         }
         if now_us >= core.measuring.gauges_due_us {
             core.measuring.gauges_due_us = now_us + GAUGES_US;
+            core.end_unwatched();
             self.copy_gauges();
         }
     }

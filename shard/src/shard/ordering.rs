@@ -50,6 +50,10 @@ impl<A: App> Core<A> {
             Order::Publish { publication, reply } => self.publish_for_server(publication, reply),
             Order::Verdict(verdict) => self.decided(verdict),
             Order::Counts { reply } => self.reply(reply, self.counts()),
+            Order::Activity { reply } => {
+                let activity = self.look();
+                self.reply(reply, activity);
+            }
             Order::Rooms {
                 prefix,
                 from,

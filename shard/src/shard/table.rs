@@ -138,7 +138,7 @@ impl Table {
     fn outbox(&mut self, key: ConnectionKey) -> Option<&mut Outbox> {
         self.mark_dirty(key);
         let connection = self.connections.find(key)?;
-        Some(self.outboxes.ensure(&mut connection.outbox))
+        Some(self.outboxes.ensure(&mut connection.outbox, key))
     }
 
     /// Puts a message behind what else waits for a connection, in the form that it takes. The slow-consumer policy decides where too much waits.
@@ -167,7 +167,7 @@ impl Table {
             return;
         }
         let payload = payload(&mut self.windows, connection.session.agreement());
-        let outbox = self.outboxes.push(&mut connection.outbox, payload);
+        let outbox = self.outboxes.push(&mut connection.outbox, key, payload);
         self.stats.deliveries_sent.add(1);
         // One payload alone is never too much.
         if let Some(outbox) = outbox {
@@ -366,7 +366,7 @@ impl Table {
             return None;
         }
         connection.flags.insert(Flags::SENDING);
-        let outbox = self.outboxes.ensure(&mut connection.outbox);
+        let outbox = self.outboxes.ensure(&mut connection.outbox, key);
         outbox.put_in_flight(rest.clone());
         self.outboxes.note(connection.outbox);
         Some(rest)
@@ -392,6 +392,15 @@ impl Table {
     /// Bytes of the output that waits or is in flight, as of when each connection was settled last.
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outboxes.bytes()
+    }
+
+    /// Connections with output that a settle has left; see [`OutboxPool::page`].
+    pub(super) fn backlogs(
+        &self,
+        from: usize,
+        most: usize,
+    ) -> (impl Iterator<Item = (ConnectionKey, usize)>, usize) {
+        self.outboxes.page(from, most)
     }
 
     /// The most that waits for any one connection.

@@ -55,6 +55,57 @@ impl Histogram {
     }
 }
 
+impl Durations {
+    /// What was counted since an earlier reading of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.combined(earlier, u64::wrapping_sub)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        self.combined(other, u64::wrapping_add)
+    }
+
+    fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+        Self {
+            cumulative: std::array::from_fn(|place| {
+                with(self.cumulative[place], other.cumulative[place])
+            }),
+            count: with(self.count, other.count),
+            sum_us: with(self.sum_us, other.sum_us),
+        }
+    }
+
+    /// What this share of the durations did not exceed, in microseconds: interpolated within a bucket, as Prometheus does, and the last bound for what is above it. `None`
+    /// where nothing was counted.
+    #[must_use]
+    pub fn quantile_us(&self, share: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = share * self.count as f64;
+        let place = self
+            .cumulative
+            .partition_point(|cumulative| (*cumulative as f64) < rank);
+        let Some(upper) = BOUNDS_US.get(place) else {
+            return Some(BOUNDS_US[BOUNDS_US.len() - 1] as f64);
+        };
+        let (lower, before) = match place.checked_sub(1) {
+            Some(place) => (BOUNDS_US[place], self.cumulative[place]),
+            None => (0, 0),
+        };
+        let within = (self.cumulative[place] - before) as f64;
+        let part = if within > 0.0 {
+            (rank - before as f64) / within
+        } else {
+            0.0
+        };
+        Some(lower as f64 + part * (upper - lower) as f64)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +132,40 @@ mod tests {
                 .collect();
             assert_eq!(durations.cumulative[..], expected, "{duration_us}");
         }
+    }
+
+    #[test]
+    fn quantiles_are_interpolated_within_buckets() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.durations().quantile_us(0.5), None);
+        for (duration_us, times) in [(15, 50), (150, 40), (1_500, 9), (7_000_000, 1)] {
+            histogram.record(duration_us, times);
+        }
+        let durations = histogram.durations();
+        for (share, expected) in [
+            (0.0, 0.0),
+            (0.25, 15.0),
+            (0.5, 20.0),
+            (0.7, 150.0),
+            (0.9, 200.0),
+            (0.99, 2_000.0),
+            (0.995, 1_000_000.0),
+            (1.0, 1_000_000.0),
+        ] {
+            assert_eq!(durations.quantile_us(share), Some(expected), "{share}");
+        }
+    }
+
+    #[test]
+    fn readings_are_subtracted_and_added() {
+        let histogram = Histogram::default();
+        histogram.record(5, 2);
+        let earlier = histogram.durations();
+        histogram.record(5_000, 3);
+        let since = histogram.durations().since(&earlier);
+        assert_eq!((since.count, since.sum_us), (3, 15_000));
+        assert_eq!(since.quantile_us(1.0), Some(5_000.0));
+        assert_eq!(since.and(&earlier), histogram.durations());
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) struct NodeState {
     /// Where it takes WebSockets.
     #[schema(example = "127.0.0.1:9000")]
     listen: String,
+    /// The same as clients name it; a host of `0.0.0.0` or `[::]` stands for any name of this one.
+    #[schema(example = "ws://127.0.0.1:9000/ws")]
+    url: String,
     /// How many shards it has.
     shards: u16,
     /// How many connections it has.
@@ -42,13 +45,14 @@ pub(super) struct NodeState {
 }
 
 impl NodeState {
-    fn new(node: &Node) -> Self {
+    pub(super) fn new(node: &Node) -> Self {
         let (begun, started) = node.started();
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             phase: node.phase(),
             listen: node.address().to_string(),
+            url: node.url().to_owned(),
             shards: node.shards().handle().shards(),
             connections: node.connections(),
             started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),

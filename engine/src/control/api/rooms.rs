@@ -43,7 +43,8 @@ impl Cursor {
         };
         let parts = text.split_once('.');
         let parsed = parts.and_then(|(shard, place)| Some((number(shard)?, number(place)?)));
-        let (shard, place) = parsed.ok_or_else(|| malformed("cursor", "the value of `next`"))?;
+        let (shard, place) =
+            parsed.ok_or_else(|| Problem::malformed("cursor", "the value of `next`"))?;
         Ok(Self { shard, place })
     }
 
@@ -52,17 +53,10 @@ impl Cursor {
     }
 }
 
-fn malformed(parameter: &str, expected: &str) -> Problem {
-    Problem::new(
-        axum::http::StatusCode::BAD_REQUEST,
-        format!("`{parameter}` must be {expected}"),
-    )
-}
-
 fn checked_limit(limit: usize) -> Result<usize, Problem> {
     match limit {
         1..=ENTRIES_PER_ORDER_MAX => Ok(limit),
-        _ => Err(malformed(
+        _ => Err(Problem::malformed(
             "limit",
             &format!("a number from 1 to {ENTRIES_PER_ORDER_MAX}"),
         )),
@@ -407,7 +401,8 @@ fn position(text: &str) -> Result<Position, Problem> {
             seq: number(seq)?,
         })
     });
-    parsed.ok_or_else(|| malformed("since", "an epoch and a number with a dot between them"))
+    parsed
+        .ok_or_else(|| Problem::malformed("since", "an epoch and a number with a dot between them"))
 }
 
 fn found_name(node: &Node, room: Named) -> Result<(Name, ShardId), Problem> {

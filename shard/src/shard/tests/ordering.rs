@@ -6,8 +6,8 @@ use super::*;
 use crate::hub::Position;
 use crate::hub::event::ErrorCode;
 use crate::orders::{
-    CLOSES_PER_ORDER_MAX, Closed, ENTRIES_PER_ORDER_MAX, Page, Published, Recalled, Reply,
-    RoomMember, RoomState, UserConnections, Whose,
+    Activity, BUSIEST_MAX, CLOSES_PER_ORDER_MAX, Closed, ENTRIES_PER_ORDER_MAX, Page, Published,
+    Recalled, Reply, RoomMember, RoomState, SLOWEST_MAX, UserConnections, WATCH_US_MAX, Whose,
 };
 
 /// Joins the rooms that messages name.
@@ -374,4 +374,109 @@ fn an_answer_that_panics_ends_nothing() {
             .connections,
         0
     );
+}
+
+fn busiest(activity: &Activity) -> Vec<(&str, u64, u64, u64)> {
+    let rooms = activity.busiest_rooms.iter();
+    rooms
+        .map(|room| {
+            (
+                room.room.as_str(),
+                room.messages,
+                room.deliveries,
+                room.members,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn rooms_are_counted_while_somebody_looks() {
+    let mut rig = rig(1, Limits::default());
+    let _members = [
+        rig.member("ada", &["tea", "milk"]),
+        rig.member("bob", &["tea"]),
+    ];
+    let look = |rig: &mut Rig<Joining>| rig.order(0, |reply| Order::Activity { reply }).unwrap();
+    rig.publish(0, "tea", None);
+    let first = look(&mut rig);
+    assert_eq!((first.counted_us, busiest(&first)), (0, vec![]));
+    for room in ["tea", "milk", "tea", "empty"] {
+        rig.publish(0, room, None);
+    }
+    rig.advance_ms(500);
+    let second = look(&mut rig);
+    assert!(
+        (500_000..600_000).contains(&second.counted_us),
+        "{second:?}"
+    );
+    assert_eq!(busiest(&second), [("tea", 2, 4, 2), ("milk", 1, 1, 1)]);
+    rig.publish(0, "milk", None);
+    assert_eq!(busiest(&look(&mut rig)), [("milk", 1, 1, 1)]);
+    rig.advance_ms(WATCH_US_MAX / 1000 + 1);
+    rig.settle_all();
+    assert!(
+        rig.shards[0].core.watch.is_none(),
+        "nobody has looked for a while"
+    );
+    rig.publish(0, "tea", None);
+    assert_eq!(look(&mut rig).counted_us, 0);
+}
+
+#[test]
+fn a_look_tells_of_a_bounded_number_of_rooms() {
+    let mut rig = rig(
+        1,
+        Limits {
+            rooms_per_connection_max: 100,
+            ..Limits::default()
+        },
+    );
+    let names: Vec<String> = (0..2 * BUSIEST_MAX).map(|n| format!("room-{n}")).collect();
+    let rooms: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _member = rig.member("ada", &rooms);
+    let look = |rig: &mut Rig<Joining>| rig.order(0, |reply| Order::Activity { reply }).unwrap();
+    look(&mut rig);
+    for room in rooms {
+        rig.publish(0, room, None);
+    }
+    rig.publish(0, "room-39", None);
+    let activity = look(&mut rig);
+    assert_eq!(activity.busiest_rooms.len(), BUSIEST_MAX);
+    assert_eq!(busiest(&activity)[0], ("room-39", 2, 2, 1));
+}
+
+#[test]
+fn those_that_do_not_read_are_found_the_slowest_first() {
+    let mut rig = rig(1, Limits::default());
+    let mut members: Vec<SimWebSocket> = (0..SLOWEST_MAX + 5)
+        .map(|number| rig.member(&format!("user-{number}"), &["tea"]))
+        .collect();
+    let look = |rig: &mut Rig<Joining>| rig.order(0, |reply| Order::Activity { reply }).unwrap();
+    assert!(look(&mut rig).slow_consumers.is_empty());
+    // Everybody is told of somebody with a very long name; the first hears it all, the second some of it, the others nothing.
+    for _ in 0..20 {
+        let publication = Publication {
+            user: "x".repeat(10_000).as_str().into(),
+            target: Target::Room("tea".into()),
+            content: Bytes::from_static(b"1"),
+            id: None,
+        };
+        rig.order(0, |reply| Order::Publish {
+            publication,
+            reply: Some(reply),
+        });
+        members[0].step(usize::MAX);
+        members[1].step(1_000);
+        rig.settle_all();
+    }
+    let slow = look(&mut rig).slow_consumers;
+    assert_eq!(slow.len(), SLOWEST_MAX);
+    assert!(slow.is_sorted_by(|one, next| one.outbox_bytes >= next.outbox_bytes));
+    let users: Vec<&str> = slow.iter().map(|slow| slow.user.as_str()).collect();
+    assert!(
+        !users.contains(&"user-0") && !users.contains(&"user-1"),
+        "{users:?}"
+    );
+    assert!(slow[SLOWEST_MAX - 1].outbox_bytes > 100_000, "{slow:?}");
 }
