@@ -10,6 +10,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -70,9 +71,11 @@ def bench(options, bar, *arguments):
 class Server:
     """The server, as a process of its own."""
 
-    def __init__(self, *arguments, admin="off"):
+    def __init__(self, *arguments, admin="off", only=None):
         command = [str(SERVER), "serve", "--listen", "127.0.0.1:0", "--admin", admin, "--messages-per-second-max", "0", *arguments]
-        print("  $", " ".join(["shardcast", *command[1:]]), flush=True)
+        if only is not None:
+            command = ["taskset", "--cpu-list", only, *command]
+        print("  $", " ".join(command).replace(str(SERVER), "shardcast"), flush=True)
         # What it logs of a backend that hangs is read by nobody.
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for line in self.process.stdout:
@@ -193,27 +196,33 @@ def flat(options):
 def control(options):
     """The latency of rooms while their node is driven, scraped, and has a backend that hangs, against that while another node is"""
     duration = ("--duration", options.duration or 10)
+    if options.control_core == "shared":
+        # The servers stay on their core with all their threads; everything else goes to the others.
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {int(options.server_core)})
+    # Not in turn: what comes and goes on the machine has periods of its own. The same in every run of this.
+    order = random.Random(1)
     for rate in (10, 100):
         rooms = ("rooms", "--connections", 1000, "--room-size", 100, "--rate", rate, "--payload", 128, "--threads", 1, "--warmup", 2)
-        ratios = []
+        p99 = {False: [], True: []}
         for number in range(options.rounds):
-            p99 = {}
-            # In turn, so that neither is always the first. The operator's own work on the machine is there both times.
-            for is_driven in ((False, True), (True, False))[number % 2]:
+            # The operator's own work on the machine is there both times.
+            for is_driven in order.sample((False, True), 2):
                 with hanging_backend() as backend, node(options, backend) as server, node(options, backend) as other:
                     with Operator(server if is_driven else other) as operator:
                         result = bench(options, "control", *rooms, *duration, *server.options())
-                p99[is_driven] = p99_us(result, "delivery")
-            ratios.append(p99[True] / p99[False])
-            print(f"  round {number + 1}: {p99[False] / 1000:.2f} ms, driven {p99[True] / 1000:.2f} ms; {operator.note()}", flush=True)
-        note = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        yield Figure(f"p99 of {rate * 1000:,} deliveries a second while driven, × not driven", statistics.median(ratios), 1.10, note=note)
+                p99[is_driven].append(p99_us(result, "delivery"))
+            print(f"  round {number + 1}: {p99[False][-1] / 1000:.2f} ms, driven {p99[True][-1] / 1000:.2f} ms; {operator.note()}", flush=True)
+        medians = {is_driven: statistics.median(values) for is_driven, values in p99.items()}
+        ratios = [driven / alone for driven, alone in zip(p99[True], p99[False])]
+        note = f"medians {medians[True] / 1000:.2f} and {medians[False] / 1000:.2f} ms; rounds {min(ratios):.2f} to {max(ratios):.2f}, their median {statistics.median(ratios):.2f}"
+        yield Figure(f"p99 of {rate * 1000:,} deliveries a second while driven, × not driven", medians[True] / medians[False], 1.10, note=note)
 
 
 def node(options, backend):
     """A server with an admin API and with webhooks that ask about messages of one room."""
     events = ("--webhook-events", "connected,disconnected,room_occupied,room_vacated,publish", "--webhook-publish-rooms", "asked")
-    return Server("--shards", "1", "--cores", options.server_core, "--webhook-url", backend, *events, admin="127.0.0.1:0")
+    only = options.server_core if options.control_core == "shared" else None
+    return Server("--shards", "1", "--cores", options.server_core, "--webhook-url", backend, *events, admin="127.0.0.1:0", only=only)
 
 
 @contextmanager
@@ -310,6 +319,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="rounds of `cpu` and `control`, each in another order [default: 5]")
     parser.add_argument("--duration", type=float, help="seconds measured of each run of `cpu` and `control`")
     parser.add_argument("--server-core", default="0", help="the core of the servers of `cpu`, `capacity` and `control` [default: 0]")
+    parser.add_argument("--control-core", choices=["own", "shared"], default="own", help="whether the control thread of `control` has a core besides the shard's [default: own]")
     parser.add_argument("--shards", type=int, default=6, help="shards of `storm` [default: 6]")
     parser.add_argument("--rcu-priority", type=int, choices=[0, 1], default=1, help="of rcu_preempt in `storm` (SCHED_FIFO, as root); 0: as it is [default: 1]")
     parser.add_argument("--connections", type=int, default=1_000_000, help="idle connections of `flat` [default: 1,000,000]")
