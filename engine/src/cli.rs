@@ -1,18 +1,22 @@
-//! The command line, made from the table of settings.
+//! The command line: the server's options are made from the table of settings, and only its subcommands have them.
+
+mod client;
+mod server;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap_complete::Shell;
 
-use shardcast_shard::limits::Limits;
-
-use crate::config::{FILE_VARIABLE, Flags, Format, Section, Setting, Shape, settings};
+use crate::client::Task;
+use crate::config::{Flags, Format};
 use crate::doctor;
 
 /// What the program is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Serve until told to stop.
     Serve,
@@ -25,6 +29,15 @@ pub enum Action {
         /// In which form.
         format: doctor::Format,
     },
+    /// Talk to a server. No configuration is read for it.
+    Client(Task),
+    /// Print what a shell needs to complete command lines.
+    Completions(Shell),
+    /// Write the manual, a page for each subcommand.
+    Man {
+        /// Where the pages go.
+        directory: PathBuf,
+    },
 }
 
 /// A command line that has been understood.
@@ -32,7 +45,7 @@ pub enum Action {
 pub struct Invocation {
     /// What to do.
     pub action: Action,
-    /// With which settings.
+    /// With which settings of the server.
     pub flags: Flags,
 }
 
@@ -46,30 +59,48 @@ impl Invocation {
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(arguments)?;
-        let (action, matches) = match matches.subcommand() {
-            Some(("config", matches)) => (Action::Config(format_of(matches)), matches),
-            Some(("doctor", matches)) => (doctor_of(matches), matches),
-            Some((_, matches)) => (Action::Serve, matches),
-            None => (Action::Serve, &matches),
+        // Options of the server may stand before its subcommand too.
+        let mut flags = server::flags_of(&matches);
+        let Some((name, matches)) = matches.subcommand() else {
+            return Ok(Self {
+                action: Action::Serve,
+                flags,
+            });
         };
-        Ok(Self {
+        let action = match name {
+            "config" => Action::Config(format_of(matches)),
+            "doctor" => doctor_of(matches),
+            "serve" => Action::Serve,
+            _ if flags != Flags::default() => return Err(not_of(name)),
+            "completions" => completions_of(matches),
+            "man" => man_of(matches),
+            _ => Action::Client(client::task_of(name, matches)?),
+        };
+        if matches!(
             action,
-            flags: flags_of(matches),
-        })
+            Action::Serve | Action::Config(_) | Action::Doctor { .. }
+        ) {
+            let nearer = server::flags_of(matches);
+            flags.file = nearer.file.or(flags.file);
+            flags.values.extend(nearer.values);
+        }
+        Ok(Self { action, flags })
     }
+}
+
+/// An option of the server stands before a subcommand that has none.
+fn not_of(name: &str) -> clap::Error {
+    command().error(
+        ErrorKind::ArgumentConflict,
+        format!(
+            "`{name}` has no options of the server; those that stand before it are of `serve`, `config` and `doctor`"
+        ),
+    )
 }
 
 /// The whole command line.
 #[must_use]
 pub fn command() -> Command {
-    let file = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .value_parser(clap::value_parser!(PathBuf))
-        .global(true)
-        .help(format!(
-            "TOML file with any of these options; none is read unless named [env: {FILE_VARIABLE}]"
-        ));
     let format = Arg::new("format")
         .long("format")
         .value_name("FORMAT")
@@ -82,17 +113,22 @@ pub fn command() -> Command {
         .after_help(
             "A flag outranks a SHARDCAST_… variable, a variable outranks the file. `--help` shows the limits as well.",
         )
-        .arg(file)
-        .args(settings().iter().map(argument))
+        .args(server::options())
         .subcommand(
-            Command::new("serve").about("Serve until told to stop; this is what happens without a subcommand"),
+            Command::new("serve")
+                .about("Serve until told to stop; this is what happens without a subcommand")
+                .args(server::options()),
         )
+        .subcommands(client::commands())
+        .subcommand(doctor_command().args(server::options()))
         .subcommand(
             Command::new("config")
                 .about("Print the effective configuration and where each value comes from")
-                .arg(format),
+                .arg(format)
+                .args(server::options()),
         )
-        .subcommand(doctor_command())
+        .subcommand(completions_command())
+        .subcommand(man_command())
 }
 
 /// The subcommand that looks at the machine.
@@ -107,7 +143,7 @@ fn doctor_command() -> Command {
             Arg::new("connections")
                 .long("connections")
                 .value_name("N")
-                .value_parser(parse_connections)
+                .value_parser(server::parse_connections)
                 .help("Connections that are to be held [default: connections_max where it is set, otherwise what can be held]"),
         )
         .arg(
@@ -118,43 +154,47 @@ fn doctor_command() -> Command {
         )
 }
 
-/// A number of connections, in what `connections_max` may be; underscores may group its digits as in every other option.
-fn parse_connections(text: &str) -> Result<u64, String> {
-    let most = Limits::field("connections_max").map_or(u64::MAX, |field| field.most);
-    let number = text.replace('_', "").parse().ok();
-    number
-        .filter(|number| (1..=most).contains(number))
-        .ok_or_else(|| format!("it must be a whole number from 1 to {most}"))
+fn completions_command() -> Command {
+    Command::new("completions")
+        .about("Print what a shell needs to complete command lines of shardcast")
+        .after_help(
+            "For bash: shardcast completions bash > ~/.local/share/bash-completion/completions/shardcast",
+        )
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(clap::value_parser!(Shell))
+                .help("Which shell"),
+        )
 }
 
-/// The flag of a setting. Its value is checked with those of the other sources, not by clap.
-fn argument(setting: &'static Setting) -> Arg {
-    let limit = setting.section == Section::Limits;
-    Arg::new(setting.name)
-        .long(setting.name.replace('_', "-"))
-        .value_name(setting.placeholder)
-        .global(true)
-        .allow_negative_numbers(setting.shape() == Shape::Number)
-        .help_heading(if limit { "Limits" } else { "Server" })
-        .hide_short_help(limit)
-        .help(format!("{} [default: {}]", setting.help, setting.default))
-        .long_help(format!(
-            "{}\n[default: {}] [permitted: {}]\n[env: {}]",
-            setting.help,
-            setting.default,
-            setting.permitted,
-            setting.variable()
-        ))
+/// Hidden: it is for whoever makes packages.
+fn man_command() -> Command {
+    Command::new("man")
+        .about("Write the manual into a directory: shardcast.1 and a page for each subcommand")
+        .hide(true)
+        .arg(
+            Arg::new("directory")
+                .value_name("DIR")
+                .required(true)
+                .value_parser(clap::value_parser!(PathBuf))
+                .value_hint(ValueHint::DirPath)
+                .help("An existing directory"),
+        )
 }
 
-fn flags_of(matches: &ArgMatches) -> Flags {
-    let text = |setting: &'static Setting| {
-        let text = matches.get_one::<String>(setting.name)?;
-        Some((setting.name, text.clone()))
-    };
-    Flags {
-        file: matches.get_one::<PathBuf>("config").cloned(),
-        values: settings().iter().filter_map(text).collect(),
+fn completions_of(matches: &ArgMatches) -> Action {
+    // The argument is required.
+    let shell = matches.get_one("shell").copied();
+    Action::Completions(shell.unwrap_or(Shell::Bash))
+}
+
+fn man_of(matches: &ArgMatches) -> Action {
+    // The argument is required.
+    let directory = matches.get_one::<PathBuf>("directory").cloned();
+    Action::Man {
+        directory: directory.unwrap_or_default(),
     }
 }
 
@@ -180,6 +220,7 @@ fn doctor_of(matches: &ArgMatches) -> Action {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::config::settings;
 
     #[test]
     fn the_command_is_well_formed() {
@@ -250,13 +291,85 @@ mod tests {
                 let values = invocation.flags.values.into_iter().collect::<Vec<_>>();
                 (invocation.action, values)
             });
-            let expected = expected.map(|(action, values)| {
+            let expected = expected.clone().map(|(action, values)| {
                 let values = values
                     .iter()
                     .map(|(name, value)| (*name, (*value).to_owned()));
                 (action, values.collect::<Vec<_>>())
             });
             assert_eq!(parsed, expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn options_of_the_server_are_of_its_subcommands_alone() {
+        for name in ["chat", "publish", "rooms", "top", "completions"] {
+            let mut command = command();
+            let client = command.find_subcommand_mut(name).unwrap();
+            let help = client.render_long_help().to_string();
+            assert!(!help.contains("--shards") && !help.contains("--config"));
+            for line in [
+                ["shardcast", "--shards", "2", name, "x"],
+                ["shardcast", name, "x", "--shards", "2"],
+            ] {
+                assert!(Invocation::parse(line).is_err(), "{line:?}");
+            }
+        }
+        let flags = |line: &[&str]| {
+            let line = std::iter::once("shardcast").chain(line.iter().copied());
+            Invocation::parse(line).unwrap().flags
+        };
+        // The nearer one counts.
+        let both = flags(&["--shards", "1", "--config", "a", "doctor", "--shards", "2"]);
+        assert_eq!(both.values.get("shards").unwrap(), "2");
+        assert_eq!(both.file, Some(PathBuf::from("a")));
+    }
+
+    #[test]
+    fn commands_for_clients() {
+        use crate::client::publish::{Content, Target};
+        let task = |line: &[&str]| {
+            let line = std::iter::once("shardcast").chain(line.iter().copied());
+            match Invocation::parse(line).ok()?.action {
+                Action::Client(task) => Some(task),
+                _ => None,
+            }
+        };
+        let Some(Task::Publish(publish)) = task(&["publish", "tea", "hi", "--id", "k", "--json"])
+        else {
+            panic!("it is understood");
+        };
+        assert_eq!(publish.target, Target::Room("tea".to_owned()));
+        assert_eq!(
+            (publish.content.as_str(), publish.form),
+            ("hi", Content::Json)
+        );
+        let Some(Task::Publish(publish)) = task(&["publish", "--user", "ada", "-"]) else {
+            panic!("it is understood");
+        };
+        assert_eq!(publish.target, Target::User("ada".to_owned()));
+        let Some(Task::Rooms(rooms)) = task(&["rooms", "--limit", "7", "--api", "http://h:1/"])
+        else {
+            panic!("it is understood");
+        };
+        assert_eq!((rooms.limit, rooms.api.url.as_str()), (7, "http://h:1"));
+        let Some(Task::Chat(chat)) = task(&["chat", "tea", "lobby", "--user", "ada"]) else {
+            panic!("it is understood");
+        };
+        assert_eq!((chat.rooms.len(), chat.user.as_deref()), (2, Some("ada")));
+        for line in [
+            &["publish", "tea"][..],
+            &["publish", "--user", "ada", "tea", "hi"],
+            &["publish", "tea", "hi", "--json", "--text"],
+            &["publish", "", "hi"],
+            &["rooms", "--limit", "0"],
+            &["rooms", "tea", "--prefix", "t"],
+            &["rooms", "--api", "127.0.0.1:9001"],
+            &["chat", "--server", "http://127.0.0.1"],
+            &["chat", "a\u{1b}b"],
+            &["top", "tea"],
+        ] {
+            assert!(task(line).is_none(), "{line:?}");
         }
     }
 

@@ -16,6 +16,7 @@
 mod activity;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod conformance;
 pub mod control;

@@ -1,11 +1,14 @@
 //! The program `shardcast`.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use shardcast::cli::{Action, Invocation};
-use shardcast::config::{Config, EffectiveConfig, Sources};
+use clap_complete::Shell;
+use shardcast::cli::{self, Action, Invocation};
+use shardcast::client::{self, Task};
+use shardcast::config::{Config, EffectiveConfig, Flags, Sources};
 use shardcast::control::AdminError;
 use shardcast::preflight::Severity;
 use shardcast::serve::ServeError;
@@ -21,24 +24,64 @@ fn main() -> ExitCode {
         // Help and the version come this way too, and leave with 0.
         Err(error) => error.exit(),
     };
+    let Invocation { action, flags } = invocation;
+    match action {
+        Action::Client(task) => talk(&task),
+        Action::Completions(shell) => complete(shell),
+        Action::Man { directory } => write_manual(&directory),
+        Action::Config(format) => with_config(&flags, |effective| print(&effective.print(format))),
+        Action::Doctor {
+            connections,
+            format,
+        } => with_config(&flags, |effective| {
+            diagnose(effective.config(), connections, format)
+        }),
+        Action::Serve => with_config(&flags, serve),
+    }
+}
+
+/// Does what the configuration is needed for.
+fn with_config(flags: &Flags, run: impl FnOnce(EffectiveConfig) -> ExitCode) -> ExitCode {
     let effective = EffectiveConfig::from_sources(&Sources {
-        flags: &invocation.flags,
+        flags,
         // Bytes that are not UTF-8 become U+FFFD, which no setting permits, so the message shows the variable.
         variable: &|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
         file: &|path| fs::read_to_string(path),
         topology: &Topology::detect(),
     });
-    match (effective, invocation.action) {
-        (Err(error), _) => fail(&error, MISUSED),
-        (Ok(effective), Action::Config(format)) => print(&effective.print(format)),
-        (
-            Ok(effective),
-            Action::Doctor {
-                connections,
-                format,
-            },
-        ) => diagnose(effective.config(), connections, format),
-        (Ok(effective), Action::Serve) => serve(effective),
+    match effective {
+        Ok(effective) => run(effective),
+        Err(error) => fail(&error, MISUSED),
+    }
+}
+
+/// Runs a command that talks to a server.
+fn talk(task: &Task) -> ExitCode {
+    match client::run(task) {
+        Ok(code) => code,
+        Err(error) if error.is_misuse() => fail(&error, MISUSED),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    let mut command = cli::command();
+    clap_complete::generate(shell, &mut command, "shardcast", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// Writes the manual; what could not be written says where.
+fn write_manual(directory: &Path) -> ExitCode {
+    match clap_mangen::generate_to(cli::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!(
+                "error: cannot write the manual into {}: {error}; it must be a directory that is there",
+                directory.display()
+            );
+            ExitCode::FAILURE
+        }
     }
 }
 
