@@ -78,7 +78,7 @@ missing_packages() {
     local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl curl:curl shellcheck:shellcheck) one
     # Namespaces need root, and what is tested in them is left out without.
     if ((EUID == 0)); then
-        needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan)
+        needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan lintian:lintian)
     fi
     for one in "${needed[@]}"; do
         have "${one%%:*}" || echo "${one#*:}"
@@ -188,11 +188,11 @@ test_peers() {
     cargo test --manifest-path bench/peers/rust/Cargo.toml
 }
 
-# What operators run: the scripts that change the kernel's settings, the systemd unit, the seccomp profile. What needs root or a package that is not here
-# says SKIPPED.
+# What operators run: the scripts that change the kernel's settings, the systemd unit, the Debian package, the containers. What needs root or a
+# package that is not here says SKIPPED.
 test_operator_scripts() {
     say "Operator scripts"
-    shellcheck -x scripts/*.sh
+    shellcheck -x scripts/*.sh scripts/debian/postinst
     SHARDCAST_PROFILE=debug python3 -B -m unittest discover --start-directory scripts/tests
 }
 

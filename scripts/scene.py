@@ -45,7 +45,8 @@ def allow_many_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _enter(descriptor):
+def enter(descriptor):
+    """Has this thread be in the network namespace of a descriptor."""
     if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
@@ -92,10 +93,10 @@ class Namespace:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
         try:
-            _enter(there)
+            enter(there)
             yield
         finally:
-            _enter(home)
+            enter(home)
             os.close(there)
             os.close(home)
 

@@ -210,7 +210,7 @@ class Unit(Confined):
 
     def test_systemd_finds_nothing_wrong(self):
         with tempfile.TemporaryDirectory() as directory:
-            text = UNIT.read_text(encoding="utf-8").replace("/usr/local/bin/shardcast", shutil.which("true"))
+            text = UNIT.read_text(encoding="utf-8").replace("ExecStart=shardcast", f"ExecStart={shutil.which('true')}")
             copy = Path(directory) / UNIT.name
             copy.write_text(text, encoding="utf-8")
             self.assertEqual(self.analyze("verify", "--man=no", str(copy)), (0, ""))
@@ -233,12 +233,15 @@ class Unit(Confined):
         self.assertEqual(self.attempt(allowed, *refused), dict.fromkeys(refused, "EPERM"))
 
     def test_the_server_knows_the_flags(self):
-        command = self.settings()["ExecStart"][0].split()
-        self.assertEqual(command[:2], ["/usr/local/bin/shardcast", "serve"])
-        listen = self.settings()["Environment"][0].split("=", 1)
-        done = subprocess.run([binary(), "config", *command[2:]], capture_output=True, text=True, env={listen[0]: listen[1]}, timeout=tree.PATIENCE_SECONDS)
+        self.assertEqual(self.settings()["ExecStart"], ["shardcast serve --config /etc/shardcast/shardcast.toml --log-format json"])
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            # What the package's file says beside defaults, which it names: comments.
+            file.write((tree.SCRIPTS / "debian/shardcast.toml").read_text(encoding="utf-8") + 'listen = "127.0.0.1:9100"\n')
+            file.flush()
+            command = [binary(), "config", "--config", file.name, "--log-format", "json"]
+            done = subprocess.run(command, capture_output=True, text=True, env={}, timeout=tree.PATIENCE_SECONDS)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("0.0.0.0:9000", done.stdout)
+        self.assertIn("127.0.0.1:9100", done.stdout)
 
     def test_there_is_time_to_stop(self):
         done = subprocess.run([binary(), "config", "--format", "toml"], capture_output=True, text=True, env={}, timeout=tree.PATIENCE_SECONDS)
