@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import http.server
 import json
 import mmap
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import urllib.request
 from pathlib import Path
 
 import confined
@@ -24,6 +26,7 @@ import websocket
 PROFILE = tree.SCRIPTS / "seccomp.json"
 UNIT = tree.SCRIPTS / "shardcast.service"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", tree.SCRIPTS.parent / "target"))
+ADMIN = re.compile(r"admin API on http://127\.0\.0\.1:(\d+)")
 READY = re.compile(r"listening on ws://127\.0\.0\.1:(\d+)/ws")
 # Each takes a process out of its confinement, or reaches into what is outside.
 FORBIDDEN = ("unshare", "ptrace", "setns", "mount", "bpf", "keyctl", "init_module", "perf_event_open")
@@ -80,8 +83,11 @@ class Confined(unittest.TestCase):
         return dict(line.split() for line in done.stdout.splitlines())
 
     def serve(self, allowed):
-        """Has a server of two shards do what a server does under a profile: rooms, a shard that dies, an orderly end. Returns what it printed."""
-        command = self.command(allowed, binary(), "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2")
+        """Has a server of two shards do what a server does under a profile: rooms, a shard that dies, the admin API, a webhook, an orderly end. Returns what it
+        printed."""
+        backend = self.enterContext(Backend())
+        webhooks = ("--webhook-url", f"http://localhost:{backend.server_port}/", "--webhook-events", "connected")
+        command = self.command(allowed, binary(), "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2", *webhooks)
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "SHARDCAST_FAULTS": "1", "RUST_BACKTRACE": "0"})
         end = threading.Timer(tree.PATIENCE_SECONDS, server.kill)
         end.start()
@@ -92,6 +98,10 @@ class Confined(unittest.TestCase):
                 ready = READY.search(line)
                 if ready:
                     clients = talk(int(ready[1]))
+                    admin = ADMIN.search("".join(printed))
+                    with urllib.request.urlopen(f"http://127.0.0.1:{admin[1]}/healthz", timeout=tree.PATIENCE_SECONDS) as answer:
+                        self.assertTrue(json.load(answer)["ok"])
+                    self.assertTrue(backend.told.wait(tree.PATIENCE_SECONDS), "".join(printed))
                     server.send_signal(signal.SIGTERM)
             server.wait()
         finally:
@@ -104,6 +114,32 @@ class Confined(unittest.TestCase):
         self.assertEqual(server.returncode, 0, output)
         self.assertIn("stopped: ", output)
         return output
+
+
+class Backend(http.server.ThreadingHTTPServer):
+    """A backend that is told of events."""
+
+    def __init__(self):
+        self.told = threading.Event()
+        super().__init__(("127.0.0.1", 0), Answer)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *problem):
+        self.shutdown()
+        super().__exit__(*problem)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Thanks for whatever it is told."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.set()
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 def talk(port):
