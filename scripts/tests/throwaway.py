@@ -97,7 +97,8 @@ class System:
             group = stack.enter_context(control_group())
             log = stack.enter_context(tempfile.TemporaryFile("w+"))
             namespaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--propagation", "private", "--fork", "--kill-child")
-            command = ["unshare", *namespaces, "sh", "-euc", PREPARE, "prepare", scratch, group, *self.first]
+            # Everything ends with this process, however that ends.
+            command = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, "sh", "-euc", PREPARE, "prepare", scratch, group, *self.first]
             self.outer = subprocess.Popen(command, env={"PATH": SEARCH_PATH, "INSIDE": INSIDE}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             stack.callback(self._end)
             self._wait(log)
