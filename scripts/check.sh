@@ -16,6 +16,8 @@ readonly NODE_MAJOR_LEAST=18
 readonly PYTHON_MINOR_LEAST=11
 # The exit code of scripts/autobahn.sh where there is nothing to run the suite with.
 readonly CONFORMANCE_CANNOT_RUN=3
+# The same of scripts/dashboard.sh.
+readonly DASHBOARD_CANNOT_RUN=3
 
 # The stage that runs beside others: its process group.
 BESIDE=
@@ -25,12 +27,12 @@ usage() {
 Usage: scripts/check.sh [--quick | --full | --help]
 
   (nothing)  formatting, lints, unit, integration and end-to-end tests, interleavings, documentation, the operator scripts, a short
-             run of each fuzz target, a short conformance run
+             run of each fuzz target, the dashboard, a short conformance run
   --quick    formatting, lints and the unit tests: what to run while writing
   --full     the same as without an option with the whole conformance suite, then all tests once more in the release profile, those of
              the peers in Rust, and what looks after memory
 
-Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js, a C compiler and the tools of the
+Run it from anywhere, on a Debian or Ubuntu system with Rust. What is missing of Python, Node.js, a C compiler, Chromium and the tools of the
 network is installed with apt-get where this runs as root, and named otherwise. Prometheus is unpacked into .check.
 TEXT
 }
@@ -79,6 +81,8 @@ missing_packages() {
     # Namespaces need root, and what is tested in them is left out without.
     if ((EUID == 0)); then
         needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan lintian:lintian)
+        # A large one, for the dashboard alone: who is not root runs the rest without.
+        needed+=(chromium:chromium)
     fi
     for one in "${needed[@]}"; do
         have "${one%%:*}" || echo "${one#*:}"
@@ -196,6 +200,18 @@ test_operator_scripts() {
     SHARDCAST_PROFILE=debug python3 -B -m unittest discover --start-directory scripts/tests
 }
 
+# The page that the admin port serves: its source, what was built from it, and how it does in a browser against the binary of the tests before.
+check_dashboard() {
+    say "Dashboard"
+    local status=0
+    SHARDCAST_PROFILE=debug scripts/dashboard.sh check || status=$?
+    if ((status == DASHBOARD_CANNOT_RUN)); then
+        say "SKIPPED: the dashboard, which cannot be checked here (see above)"
+    elif ((status != 0)); then
+        fail "the dashboard does not hold"
+    fi
+}
+
 # Every interleaving of the sleep and wake handshake. Of the whole workspace, as all tests are built: a package alone takes other
 # features of its dependencies, and all would be built again.
 test_interleavings() {
@@ -274,6 +290,7 @@ main() {
     check_documentation
     test_fuzz_targets
     finish
+    check_dashboard
     if [[ $mode == full ]]; then
         test_conformance
         test_all --release

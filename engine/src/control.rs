@@ -1,9 +1,10 @@
-//! The admin API: HTTP on the control thread.
+//! The admin API and the dashboard: HTTP on the control thread.
 //!
 //! It drives the engine with orders to shards ([`shardcast_shard::orders`]) and waits for their answers, never the other way round: no shard waits for
 //! anything here. What it offers is described by an OpenAPI document that is made from the declarations of the handlers and served at `/openapi.json`.
 
 mod api;
+mod dashboard;
 mod guard;
 mod health;
 mod listener;
@@ -96,6 +97,7 @@ impl Front {
 /// All routes, with what every request passes.
 fn router(node: &Arc<Node>) -> Router {
     api::router()
+        .merge(dashboard::router())
         .fallback(problem::nothing_here)
         .layer(middleware::from_fn_with_state(
             Arc::clone(node),

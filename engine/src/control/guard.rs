@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
+use super::dashboard;
 use super::node::Node;
 use super::problem::Problem;
 
@@ -53,7 +54,7 @@ fn permit(node: &Node, request: &Request) -> Result<(), Problem> {
             let path = request.uri().path();
             let authorization = headers.get(header::AUTHORIZATION);
             let is_bearer = authorization.is_some_and(|value| token.is_in(value.as_bytes()));
-            match is_bearer || OPEN_PATHS.contains(&path) {
+            match is_bearer || OPEN_PATHS.contains(&path) || dashboard::is_at(path) {
                 true => Ok(()),
                 false => Err(Problem::new(
                     StatusCode::UNAUTHORIZED,

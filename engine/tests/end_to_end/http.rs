@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http::Response;
+use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
 use crate::server::Server;
@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
@@ -33,6 +34,12 @@ impl Answer {
     pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()
+    }
+
+    /// A header of the answer, empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
     }
 
     /// What a problem says.
@@ -89,6 +96,10 @@ impl Admin {
         answer(request.call())
     }
 
+    pub(crate) fn head(&self, path: &str) -> Answer {
+        answer(self.agent.head(self.url(path)).call())
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_with(path, body, &[])
     }
@@ -115,12 +126,14 @@ impl Admin {
 
 fn answer(response: Result<Response<Body>, ureq::Error>) -> Answer {
     let mut response = response.expect("the admin API answers");
-    let content_type = response.headers().get("content-type");
+    let headers = response.headers().clone();
+    let content_type = headers.get("content-type");
     Answer {
         status: response.status().as_u16(),
         content_type: content_type
             .map(|value| value.to_str().unwrap().to_owned())
             .unwrap_or_default(),
+        headers,
         text: response.body_mut().read_to_string().unwrap(),
     }
 }

@@ -23,6 +23,7 @@ mod admin;
 mod bad_input;
 mod bad_messages;
 mod conformance;
+mod dashboard;
 mod direct;
 mod doctor;
 mod endings;
