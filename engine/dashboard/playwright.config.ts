@@ -25,6 +25,7 @@ export default defineConfig({
   },
   projects: [
     { name: "browser", testMatch: "browser/*.spec.ts" },
+    { name: "walkthrough", testMatch: "walkthrough/*.spec.ts" },
     { name: "screenshots", testMatch: "screenshots/*.spec.ts" },
   ],
 });
