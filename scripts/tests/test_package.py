@@ -79,6 +79,17 @@ class Packaged(unittest.TestCase):
         return status, self.system.path(f"/proc/{process}/limits").read_text()
 
 
+    def tree(self, directory, file):
+        """Puts a file where it would be in a copy of the repository."""
+        place = self.system.path("/run/tree") / directory
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+
+    def in_tree(self, command):
+        """Runs a command as it is written for whoever is at the top of the repository; its output."""
+        return self.system.run("sh", "-euc", f"cd /run/tree && {command}").stdout
+
+
 class Service(Packaged):
     def test_it_is_installed_used_and_removed_without_a_trace(self):
         before = self.files()
@@ -156,11 +167,31 @@ class Service(Packaged):
         self.assertNotEqual(self.service("SubState"), "running")
         self.assertIn("anonymous", log)
 
+    def test_the_commands_of_the_readme(self):
+        install, remove, *_ = commands_of("README.md", "## Install it")
+        self.assertEqual((install[0], len(install), len(remove)), ("scripts/package.sh", 4, 2))
+        self.system.path("/etc/apt/apt.conf.d/99-tests").write_text('APT::Get::Assume-Yes "true";\n')
+        # The package is there already.
+        self.tree("target/debian", self.packages[0])
+        for command in install[1:]:
+            output = self.in_tree(command)
+        self.assertIn("listening on", output)
+        self.chat()
+        for command, state in zip(remove, ("config-files", "not-installed")):
+            self.in_tree(command)
+            shown = self.system.run("dpkg-query", "--show", "--showformat", "${db:Status-Status}", "shardcast", check=False).stdout
+            self.assertIn(state if state == "config-files" else "no packages found", shown)
+
     def test_the_unit_works_without_the_package(self):
-        shutil.copy(scene.TARGET / "shardcast", self.system.path("/usr/local/bin/shardcast"))
-        shutil.copy(tree.SCRIPTS / "shardcast.service", self.system.path("/etc/systemd/system/shardcast.service"))
-        self.system.run("sh", "-euc", f"install -d /etc/shardcast && shardcast config --format toml >{CONFIGURATION}")
-        self.system.run("systemctl", "enable", "--now", "shardcast")
+        self.tree("target/release", scene.TARGET / "shardcast")
+        self.tree("scripts", tree.SCRIPTS / "shardcast.service")
+        header = (tree.SCRIPTS / "shardcast.service").read_text().split("\n[Unit]")[0]
+        commands = re.findall(r"^#   (\S.*?)(?:   +#.*)?$", header, re.MULTILINE)
+        self.assertEqual(len(commands), 5, commands)
+        for command in commands:
+            # The settings are this host's here, and test_tune.py has their script.
+            if "tune.sh" not in command:
+                self.in_tree(command)
         status, _ = self.running()
         self.assertIn(int(status["Uid"].split()[0]), DYNAMIC_USERS)
         self.chat()
@@ -208,6 +239,13 @@ def what_is_missing():
         if not shutil.which(tool):
             return f"{tool} is missing: install {package}"
     return None
+
+
+def commands_of(page, heading):
+    """The commands of each block of shell in a chapter of a page, without comments."""
+    chapter = (tree.SCRIPTS.parent / page).read_text().split(f"\n{heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
+    return [[line.split("   #")[0].strip() for line in block.splitlines()] for block in blocks]
 
 
 def connect(port, user):
