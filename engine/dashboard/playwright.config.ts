@@ -26,6 +26,7 @@ export default defineConfig({
   projects: [
     { name: "browser", testMatch: "browser/*.spec.ts" },
     { name: "walkthrough", testMatch: "walkthrough/*.spec.ts" },
+    { name: "scale", testMatch: "scale/*.spec.ts" },
     { name: "screenshots", testMatch: "screenshots/*.spec.ts" },
   ],
 });
