@@ -380,6 +380,8 @@ impl<D: Driver, A: App> Shard<D, A> {
         } = core;
         let now_us = core.clock.monotonic_us;
         let held = table.may_wait() && core.coalescing.held_until_us(now_us).is_some();
+        // What is handed over now is given to the kernel by the next poll; where the last one has left something undone, nothing is.
+        let was_behind = self.driver.is_behind();
         let busy = !held
             && table.settle(&mut self.driver, |late| {
                 consequences::encode(app, &late.into_event(), Role::Kept, scratch, stats)
@@ -388,7 +390,7 @@ impl<D: Driver, A: App> Shard<D, A> {
         if busy {
             core.coalescing.settled(now_us);
         }
-        if !held && !self.driver.is_behind() {
+        if !held && !was_behind {
             core.measuring.handed_over();
         }
         core.stats.passes_coalesced.add(u64::from(held));

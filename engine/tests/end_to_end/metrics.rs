@@ -78,6 +78,20 @@ fn await_sum(server: &Server, name: &str, expected: f64) {
     }
 }
 
+/// A shard that has nothing else to do sleeps behind a delivery: what it slept is not the delivery's latency.
+#[test]
+fn a_delivery_is_counted_when_it_has_left_and_not_when_something_follows() {
+    let server = Server::start(&["--shards", "1", "--admin", "127.0.0.1:0"]);
+    let mut clients = members(&server, "tea", 3);
+    clients[0].publish("tea", &json!("steep"));
+    for client in &mut clients {
+        client.expect_in("message", "tea");
+    }
+    await_sum(&server, "shardcast_delivery_latency_seconds_count", 3.0);
+    let bucket = "shardcast_delivery_latency_seconds_bucket";
+    assert_eq!(Scrape::of(&server).sum_where(bucket, "le=\"1\""), 3.0);
+}
+
 #[test]
 fn numbers_agree_with_what_clients_did() {
     const MEMBERS: usize = 12;
