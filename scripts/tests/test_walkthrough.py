@@ -45,11 +45,11 @@ class Terminal:
         return self.system.run("env", "TERM=xterm-256color", "tmux", "-L", "walk", *arguments).stdout
 
     def type(self, text):
-        self.tmux("send-keys", "-t", self.name, "-l", text)
-        self.tmux("send-keys", "-t", self.name, "Enter")
+        self.tmux("send-keys", "-t", f"={self.name}:", "-l", text)
+        self.tmux("send-keys", "-t", f"={self.name}:", "Enter")
 
     def screen(self):
-        return self.tmux("capture-pane", "-p", "-t", self.name)
+        return self.tmux("capture-pane", "-p", "-t", f"={self.name}:")
 
     def wait_for(self, *patterns):
         """Until the screen shows all of it."""
@@ -104,7 +104,9 @@ class Walkthrough(unittest.TestCase):
         cleo.wait_for("The kettle is on", "Two minutes")
 
         watch = Terminal(self.system, "top", top.strip())
-        watch.wait_for("lobby")
+        # Rooms are counted while somebody looks.
+        cleo.type("is anybody still there?")
+        watch.wait_for(r"connections ─+ 3 ", r"busiest rooms", r"lobby +\d")
         deliveries = re.findall(r'shard="\d+"} (\d+)$', self.bash(metrics), re.MULTILINE)
         self.assertGreater(sum(map(int, deliveries)), 0)
 

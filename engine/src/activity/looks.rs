@@ -1,7 +1,7 @@
 //! Which rooms are busiest, which consumers slowest, on all shards together.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use shardcast_shard::connection_id::ConnectionId;
@@ -18,6 +18,9 @@ const AGE_MAX: Duration = Duration::from_millis(900);
 /// How long shards are waited for: one that does not answer must not keep the others' numbers back.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// Looks over which rates are averaged, so that a room in which something is said now and then does not come and go.
+const LOOKS_AVERAGED: usize = 5;
+
 /// What a room costs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RoomRates {
@@ -27,12 +30,30 @@ pub(crate) struct RoomRates {
     pub(crate) deliveries_per_s: f64,
 }
 
+impl RoomRates {
+    fn new(room: Name) -> Self {
+        Self {
+            room,
+            connections: 0,
+            messages_per_s: 0.0,
+            deliveries_per_s: 0.0,
+        }
+    }
+}
+
 /// A connection that does not read as fast as it is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlowConsumer {
     pub(crate) id: ConnectionId,
     pub(crate) user: Name,
     pub(crate) outbox_bytes: u64,
+}
+
+/// What was counted of rooms from one look to the next.
+#[derive(Debug)]
+struct Counted {
+    seconds: f64,
+    rooms: HashMap<Name, RoomRates>,
 }
 
 /// What all shards are busy with.
@@ -46,10 +67,12 @@ pub(crate) struct Look {
     pub(crate) slow_consumers: Vec<SlowConsumer>,
 }
 
-/// The last look.
+/// The last looks.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     last: Option<(Instant, Look)>,
+    /// The oldest first.
+    counted: VecDeque<Counted>,
 }
 
 impl Looks {
@@ -69,55 +92,83 @@ impl Looks {
         for one in pending {
             answers.push(shards.answer(one, now + WAIT_MAX).await.ok());
         }
-        let look = Look::of(&answers);
+        let look = self.look(&answers);
         self.last = Some((now, look.clone()));
         look
     }
-}
 
-impl Look {
-    fn of(answers: &[Option<Activity>]) -> Self {
-        let mut rooms: HashMap<Name, RoomRates> = HashMap::new();
-        let mut slow_consumers = Vec::new();
-        for (shard, activity) in (0..).zip(answers) {
-            let Some(activity) = activity else {
-                continue;
-            };
-            add_rooms(&mut rooms, activity);
-            slow_consumers.extend(slow_of(shard, activity));
+    fn look(&mut self, answers: &[Option<Activity>]) -> Look {
+        self.count(answers);
+        let mut slow_consumers: Vec<SlowConsumer> = (0..)
+            .zip(answers)
+            .filter_map(|(shard, activity)| Some(slow_of(shard, activity.as_ref()?)))
+            .flatten()
+            .collect();
+        slow_consumers.sort_by_key(|slow| Reverse(slow.outbox_bytes));
+        slow_consumers.truncate(SLOWEST_MAX);
+        Look {
+            answers: answers.iter().map(Option::is_some).collect(),
+            busiest_rooms: self.busiest_rooms(),
+            slow_consumers,
         }
-        let mut busiest_rooms: Vec<RoomRates> = rooms.into_values().collect();
+    }
+
+    fn count(&mut self, answers: &[Option<Activity>]) {
+        let mut counted = Counted {
+            seconds: 0.0,
+            rooms: HashMap::new(),
+        };
+        for activity in answers.iter().flatten() {
+            add_rooms(&mut counted, activity);
+        }
+        if counted.seconds <= 0.0 {
+            // Nobody has looked for a while, so nothing was counted.
+            self.counted.clear();
+            return;
+        }
+        if self.counted.len() == LOOKS_AVERAGED {
+            self.counted.pop_front();
+        }
+        self.counted.push_back(counted);
+    }
+
+    fn busiest_rooms(&self) -> Vec<RoomRates> {
+        let seconds: f64 = self.counted.iter().map(|counted| counted.seconds).sum();
+        let mut rooms: HashMap<&Name, RoomRates> = HashMap::new();
+        for counted in &self.counted {
+            let share = counted.seconds / seconds;
+            for (name, rates) in &counted.rooms {
+                let room = rooms
+                    .entry(name)
+                    .or_insert_with(|| RoomRates::new(name.clone()));
+                room.connections = rates.connections;
+                room.messages_per_s += share * rates.messages_per_s;
+                room.deliveries_per_s += share * rates.deliveries_per_s;
+            }
+        }
+        let mut busiest: Vec<RoomRates> = rooms.into_values().collect();
         // By name where they are equal, so that tables keep still.
-        busiest_rooms.sort_by(|one, other| {
+        busiest.sort_by(|one, other| {
             let by_deliveries = other.deliveries_per_s.total_cmp(&one.deliveries_per_s);
             by_deliveries.then_with(|| one.room.cmp(&other.room))
         });
-        busiest_rooms.truncate(BUSIEST_MAX);
-        slow_consumers.sort_by_key(|slow| Reverse(slow.outbox_bytes));
-        slow_consumers.truncate(SLOWEST_MAX);
-        Self {
-            answers: answers.iter().map(Option::is_some).collect(),
-            busiest_rooms,
-            slow_consumers,
-        }
+        busiest.truncate(BUSIEST_MAX);
+        busiest
     }
 }
 
 /// Every shard with members of a room delivers each of its messages: deliveries add up, messages are the same ones.
-fn add_rooms(rooms: &mut HashMap<Name, RoomRates>, activity: &Activity) {
+fn add_rooms(counted: &mut Counted, activity: &Activity) {
     let seconds = activity.counted_us as f64 / 1e6;
     if seconds <= 0.0 {
         return;
     }
+    counted.seconds = counted.seconds.max(seconds);
     for traffic in &activity.busiest_rooms {
-        let room = rooms
+        let room = counted
+            .rooms
             .entry(traffic.room.clone())
-            .or_insert_with(|| RoomRates {
-                room: traffic.room.clone(),
-                connections: 0,
-                messages_per_s: 0.0,
-                deliveries_per_s: 0.0,
-            });
+            .or_insert_with(|| RoomRates::new(traffic.room.clone()));
         room.connections += traffic.members;
         room.messages_per_s = room.messages_per_s.max(traffic.messages as f64 / seconds);
         room.deliveries_per_s += traffic.deliveries as f64 / seconds;
@@ -179,7 +230,8 @@ mod tests {
             busiest_rooms: vec![traffic("tea", 1, 1, 1)],
             slow_consumers: Vec::new(),
         };
-        let look = Look::of(&[Some(first), None, Some(second), Some(never_counted)]);
+        let mut looks = Looks::default();
+        let look = looks.look(&[Some(first), None, Some(second), Some(never_counted)]);
         assert_eq!(look.answers, [true, false, true, true]);
         let rows: Vec<_> = look
             .busiest_rooms
@@ -211,10 +263,36 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_those_of_the_last_looks() {
+        let mut looks = Looks::default();
+        let mut rates = |counted_us, messages| {
+            let look = looks.look(&[Some(Activity {
+                counted_us,
+                busiest_rooms: match messages {
+                    0 => Vec::new(),
+                    messages => vec![traffic("tea", messages, 2 * messages, 2)],
+                },
+                slow_consumers: Vec::new(),
+            })]);
+            let room = look.busiest_rooms.first()?.clone();
+            Some((room.messages_per_s, room.deliveries_per_s))
+        };
+        assert_eq!(rates(0, 0), None);
+        assert_eq!(rates(1_000_000, 8), Some((8.0, 16.0)));
+        assert_eq!(rates(3_000_000, 0), Some((2.0, 4.0)));
+        for _ in 0..3 {
+            assert!(rates(1_000_000, 0).is_some());
+        }
+        assert_eq!(rates(1_000_000, 0), None, "it is too long ago");
+        assert_eq!(rates(1_000_000, 1).map(|rates| rates.0), Some(0.2));
+        assert_eq!(rates(0, 0), None, "nobody has looked for a while");
+    }
+
+    #[test]
     fn no_more_is_told_than_fits_on_a_page() {
         let rooms = (0..2 * BUSIEST_MAX as u64).map(|n| traffic(&format!("room-{n}"), 1, n, 1));
         let consumers = (0..2 * SLOWEST_MAX as u32).map(|slot| slow(slot, u64::from(slot)));
-        let look = Look::of(&[Some(Activity {
+        let look = Looks::default().look(&[Some(Activity {
             counted_us: 1_000_000,
             busiest_rooms: rooms.collect(),
             slow_consumers: consumers.collect(),

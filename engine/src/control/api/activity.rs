@@ -170,8 +170,8 @@ pub(super) struct ActivityState {
     shards: Vec<ShardState>,
     /// What they did.
     samples: SampleSeries,
-    /// The rooms with the most deliveries, the busiest first; 20 at the most. Rooms are counted from one request for this to the next, and not where none came for ten seconds: the first answer tells
-    /// of none.
+    /// The rooms with the most deliveries, the busiest first; 20 at the most. Rooms are counted while this is asked for, and not where nobody has for ten seconds: the first answer tells
+    /// of none. Rates are those of the last five answers.
     busiest_rooms: Vec<BusyRoom>,
     /// Those that the most waits for, the slowest first; 20 at the most.
     slow_consumers: Vec<SlowConnection>,
