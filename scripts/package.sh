@@ -53,7 +53,8 @@ build() {
     fi
 }
 
-# The program writes its own manual, completions and configuration: they are of its version. Nothing of this machine's may show in them.
+# The program writes its own manual, completions and configuration: they are of its version. Of the configuration two defaults are left out, which are this
+# machine's: dpkg would take another machine's for a change of the package.
 stage() {
     local revision=$1 binary
     binary=$(realpath "$TARGET/$PROFILE/shardcast")
@@ -65,7 +66,7 @@ stage() {
     env -i "$binary" completions fish >"$STAGE/shardcast.fish"
     {
         cat scripts/debian/shardcast.toml
-        env -i "$binary" config --format toml | tail -n +2
+        env -i "$binary" config --format toml | sed -E '1d; /^# (shards|cores) = /d'
     } >"$STAGE/shardcast.toml"
     gzip -9 --no-name "$STAGE"/man/*.1
     gzip -9 --no-name <CHANGELOG.md >"$STAGE/changelog.gz"

@@ -222,6 +222,15 @@ class Container(Packaged):
         self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
 
 
+    def test_the_configuration_is_the_same_whatever_machine_built_it(self):
+        self.install(1)
+        default = self.system.path(CONFIGURATION).read_text().splitlines()
+        for cores in ("0", f"0-{os.cpu_count() - 1}"):
+            printed = self.system.run("taskset", "--cpu-list", cores, "shardcast", "config", "--format", "toml").stdout.splitlines()
+            others = [line for line in printed[1:] if line not in default]
+            self.assertEqual([line.split(" = ")[0] for line in others], ["# shards", "# cores"])
+
+
 class Settings(unittest.TestCase):
     def test_the_file_says_what_the_table_says(self):
         rows = [line.split() for line in (tree.SCRIPTS / "settings.table").read_text().splitlines() if line and not line.startswith("#")]

@@ -108,8 +108,8 @@ fn publish_command() -> Command {
             .after_help(published)
             .arg(
                 Arg::new("arguments")
-                    .value_names(["ROOM", "CONTENT"])
-                    .num_args(1..=2)
+                    .value_name("ROOM CONTENT")
+                    .action(ArgAction::Append)
                     .required(true)
                     .help("The room, unless --user is given, and what to publish; - reads lines, and -- goes before what begins with a dash"),
             )
@@ -278,18 +278,24 @@ fn publish_of(matches: &ArgMatches) -> Result<publish::Options, clap::Error> {
         .flatten()
         .cloned();
     let user = text_of(matches, "user");
-    let (target, content) = match (user, arguments.next(), arguments.next()) {
+    let (first, second, more) = (arguments.next(), arguments.next(), arguments.next());
+    let (target, content) = match (user, first, second) {
+        _ if more.is_some() => {
+            return Err(misused(
+                "CONTENT is one argument; quote it where it has spaces",
+            ));
+        }
         (Some(user), Some(content), None) => (publish::Target::User(user), content),
         (None, Some(room), Some(content)) => {
             let checked = parse_name(&room).map_err(|why| misused(&format!("ROOM: {why}")))?;
             (publish::Target::Room(checked), content)
         }
-        (Some(_), _, _) => {
+        (Some(_), ..) => {
             return Err(misused(
                 "with --user there is one argument, CONTENT; quote it where it has spaces",
             ));
         }
-        (None, _, _) => {
+        (None, ..) => {
             return Err(misused(
                 "CONTENT is missing: `shardcast publish ROOM CONTENT`, or `-` in its place to read lines",
             ));

@@ -20,12 +20,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use ratatui::crossterm::event::Event as TerminalEvent;
 
+use self::backoff::End;
 use self::link::{Identity, ServerUrl, read_token};
 use self::live::{Live, Standing, now_unix_ms};
 use self::screen::{Doing, View};
 use self::session::{CONVERSATIONS_MAX, Session};
 use super::ClientError;
 use super::terminal::{self, Screen};
+use super::text::harmless;
 
 /// Between two looks at the clock, and so at the screen, where nothing happens.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -62,12 +64,14 @@ pub enum ChatError {
         why: String,
     },
     /// The server does not want this user.
-    #[error("{url} does not let you in: {why}{}", hint(.why))]
+    #[error("{url} does not let you in: {why}{hint}")]
     Refused {
         /// The server.
         url: String,
         /// What it says.
         why: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// A file cannot be used.
     #[error("{0}", why)]
@@ -81,13 +85,6 @@ pub enum ChatError {
         /// How many.
         rooms: usize,
     },
-}
-
-fn hint(why: &str) -> &'static str {
-    match why.contains("401") {
-        true => "; --token names the file of a token",
-        false => "",
-    }
 }
 
 /// Talks until the user has enough.
@@ -131,11 +128,24 @@ fn reached(mut live: Live, endings: &Receiver<i32>) -> Result<Option<Live>, Clie
             }
         }
     }
-    let url = live.url().text();
-    match live.standing() {
-        Standing::Stopped(why) => Err(ChatError::Refused { url, why }.into()),
-        Standing::Waiting { why, .. } => Err(ChatError::Unreachable { url, why }.into()),
-        Standing::Connecting | Standing::Connected => Ok(Some(live)),
+    let Some(end) = live.ended() else {
+        return Ok(Some(live));
+    };
+    Err(refusal(&live, end).into())
+}
+
+/// Why there is no connection, for whoever wanted one.
+fn refusal(live: &Live, end: &End) -> ChatError {
+    let (url, why) = (live.url().text(), harmless(&end.text()));
+    match end {
+        End::Lost(_) => ChatError::Unreachable { url, why },
+        End::Refused { .. } | End::Closed { .. } => {
+            let hint = match end.wants_token() {
+                true => "; --token names the file of a token",
+                false => "",
+            };
+            ChatError::Refused { url, why, hint }
+        }
     }
 }
 

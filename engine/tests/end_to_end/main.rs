@@ -12,16 +12,20 @@ mod certificate;
 mod client;
 mod file;
 mod http;
+mod program;
 mod raw;
 mod server;
 #[path = "../signer/mod.rs"]
 mod signer;
 mod system;
+mod tmux;
 
 mod acks;
 mod admin;
 mod bad_input;
 mod bad_messages;
+mod chat;
+mod commands;
 mod conformance;
 mod dashboard;
 mod direct;

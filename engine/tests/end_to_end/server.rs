@@ -49,6 +49,14 @@ impl Server {
         server
     }
 
+    /// The same on a port that another server had.
+    pub(crate) fn start_again(port: u16, arguments: &[&str]) -> Self {
+        let mut command = Self::program();
+        let address = format!("127.0.0.1:{port}");
+        command.args(["--listen", &address]).args(arguments);
+        Self::spawn(command)
+    }
+
     /// The same with the fault hooks that only tests switch on.
     pub(crate) fn start_with_faults(arguments: &[&str]) -> Self {
         let mut command = Self::serve(arguments);
@@ -78,10 +86,15 @@ impl Server {
     }
 
     fn serve(arguments: &[&str]) -> Command {
+        let mut command = Self::program();
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command
+    }
+
+    fn program() -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text"])
-            .args(arguments)
+            .args(["serve", "--log-format", "text"])
             // Many run at one time. Tests of the admin API give the flag.
             .env("SHARDCAST_ADMIN", "off");
         command

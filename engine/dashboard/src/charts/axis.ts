@@ -1,14 +1,20 @@
 // Where the axes of a chart begin, end and are marked.
 
-const STEPS = [1, 2, 2.5, 5, 10];
+/** Ends of an axis whose quarters are round too. */
+const STEPS = [1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10];
+
+/** Of what is counted a quarter of the axis is a whole number at the least. */
+const END_MIN = 4;
+/** The largest value stays below the end. */
+const MARGIN = 1.03;
 
 /** The end of an axis that begins at 0: the next round number above the largest value. */
 export function linearEnd(max: number | null): number {
-  if (max === null || max <= 0) {
-    return 1;
+  if (max === null || max * MARGIN <= END_MIN) {
+    return END_MIN;
   }
   const power = 10 ** Math.floor(Math.log10(max));
-  const step = STEPS.find((step) => step * power >= max * 1.05) ?? 20;
+  const step = STEPS.find((step) => step * power >= max * MARGIN) ?? 12;
   return step * power;
 }
 

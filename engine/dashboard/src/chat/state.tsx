@@ -10,7 +10,13 @@ export function ConnectionState({ session }: { session: Session }) {
       <p role="status">
         {status.state === "open" && <span class="badge good">Connected as {user}</span>}
         {status.state === "opening" && <span class="badge">Connecting</span>}
-        {status.state === "waiting" && <span class="badge warn">Connection lost, coming back</span>}
+        {status.state === "waiting" && (
+          <span class="badge warn">
+            {session.conversation.value.place === null
+              ? "No connection yet, trying again"
+              : "Connection lost, coming back"}
+          </span>
+        )}
         {status.state === "ended" && <span class="badge bad">{status.detail}</span>}
       </p>
       {status.state === "waiting" && (

@@ -14,14 +14,14 @@ const NAME_LENGTH_MAX = 255;
 
 /** The chat goes on while another page is looked at. */
 const session = signal<Session | null>(null);
-const whoMayConnect = signal<WhoMayConnect>("unknown");
+const whoMayConnect = signal<WhoMayConnect>({ who: "unknown", origins: [] });
 /** The name that was given last, to begin with. */
 const lastName = signal<string | null>(null);
 
 export function ChatPage() {
   const isReady = activity.value !== null;
   useEffect(() => {
-    if (isReady && whoMayConnect.value === "unknown") {
+    if (isReady && whoMayConnect.value.who === "unknown") {
       void askWhoMayConnect().then((who) => {
         whoMayConnect.value = who;
       });
@@ -70,7 +70,7 @@ function Entrance({ isReady }: { isReady: boolean }) {
   const { query } = route.value;
   const room = query.get("room") ?? "lobby";
   const name = query.get("name");
-  const who = whoMayConnect.value;
+  const { who, origins } = whoMayConnect.value;
 
   // A link that says both is one of the chat's own, for a second window.
   useEffect(() => {
@@ -138,6 +138,12 @@ function Entrance({ isReady }: { isReady: boolean }) {
       <button type="submit" class="primary" disabled={!isReady}>
         Join
       </button>
+      {origins.length > 0 && !origins.includes(location.origin) && (
+        <p class="problem wide">
+          The server takes connections from pages of {origins.join(", ")} alone, and this page is of {location.origin}:
+          add it to <code>origins</code>, or the chat will not get in.
+        </p>
+      )}
     </form>
   );
 }

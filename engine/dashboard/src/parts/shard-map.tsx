@@ -104,10 +104,8 @@ function Cell({ state, isChosen, onChoose }: { state: ShardState; isChosen: bool
       </span>
       <span class="cell-busy">{answers ? `${text(share(busy))} busy` : "No answer"}</span>
       <span class="cell-bar" aria-hidden="true" />
-      <span class="cell-foot">
-        <span>{text(count(connections))} conn.</span>
-        {restarts > 0 && <span class="cell-restarts">{restarted}</span>}
-      </span>
+      <span class="cell-foot">{text(count(connections))} connections</span>
+      {restarts > 0 && <span class="cell-foot cell-restarts">{restarted}</span>}
     </button>
   );
 }

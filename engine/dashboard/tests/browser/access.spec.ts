@@ -2,7 +2,7 @@
 
 import AxeBuilder from "@axe-core/playwright";
 import type { Page } from "@playwright/test";
-import { expect, OUTAGE, siteOf, test } from "../fixtures/site.ts";
+import { expect, OUTAGE, test } from "../fixtures/site.ts";
 
 const SLOW = [{ id: "0-12-3", user: "ada", shard: 0, outbox_bytes: 65_536 }];
 const SCREENS = { desktop: { width: 1280, height: 900 }, phone: { width: 375, height: 720 } };
@@ -136,10 +136,4 @@ test("all pages are walked by the keyboard alone", async ({ page, mock, engine }
   await page.keyboard.type("by the keyboard alone");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("log")).toContainText("by the keyboard alone");
-});
-
-test("the page of a real engine has nothing to complain about", async ({ page, engine, mock }) => {
-  const server = await engine();
-  await page.goto(await siteOf(server, mock));
-  await expect(page.locator(".tile-value").first()).not.toHaveText("–");
 });

@@ -1,8 +1,10 @@
-import { expect, OUTAGE, siteOf, test } from "../fixtures/site.ts";
+import { createHmac } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { expect, OUTAGE, test } from "../fixtures/site.ts";
 
-test("two windows talk, and each sees who is there", async ({ page, context, engine, mock, watch }) => {
+test("two windows talk, and each sees who is there", async ({ page, context, engine, watch }) => {
   const server = await engine();
-  await page.goto(`${await siteOf(server, mock)}#/chat`);
+  await page.goto(`${server.adminUrl}#/chat`);
   await page.getByLabel("Your name").fill("ada");
   await page.getByLabel("Room").fill("tea");
   await page.getByRole("button", { name: "Join" }).click();
@@ -39,10 +41,10 @@ test("two windows talk, and each sees who is there", async ({ page, context, eng
   await expect(page.getByRole("listitem").filter({ hasText: /^grace/ })).toHaveCount(0);
 });
 
-test("a connection that is cut comes back without a gap", async ({ page, context, engine, mock, watch, expected }) => {
+test("a connection that is cut comes back without a gap", async ({ page, context, engine, watch, expected }) => {
   expected.push(...OUTAGE);
   const server = await engine();
-  const site = await siteOf(server, mock);
+  const site = server.adminUrl;
   await page.goto(`${site}#/chat?name=ada&room=tea`);
   await expect(page.getByRole("status")).toHaveText("Connected as ada");
   const other = await context.newPage();
@@ -77,13 +79,12 @@ test("a server that is killed and started again is found again, and nothing that
   page,
   context,
   engine,
-  mock,
   watch,
   expected,
 }) => {
   expected.push(...OUTAGE);
   const first = await engine();
-  const site = await siteOf(first, mock);
+  const site = first.adminUrl;
   await page.goto(`${site}#/chat?name=ada&room=tea`);
   await expect(page.getByRole("status")).toHaveText("Connected as ada");
   const other = await context.newPage();
@@ -109,20 +110,38 @@ test("a server that is killed and started again is found again, and nothing that
   await expect(page.getByRole("log")).not.toContainText("Waits for the server");
 });
 
-test("where the server wants tokens, the chat asks for one and says why it was refused", async ({
+/** A JSON Web Token, HS256, that is good for an hour. */
+function token(user: string, secret: string): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + 3600;
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp })}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+test("where the server wants tokens, the chat asks for one and says why it is refused", async ({
   page,
-  mock,
   engine,
-  expected,
-}) => {
-  expected.push(...OUTAGE);
-  const server = await engine();
-  const settings = [
-    { name: "auth_key", value: "/etc/shardcast/key.pem" },
-    { name: "anonymous", value: "auto" },
-  ];
-  const site = await mock({ nodeUrl: server.url, settings });
-  await page.goto(`${site.url}#/chat`);
-  await expect(page.getByLabel("Token")).toBeVisible();
+}, info) => {
+  const secret = "a secret of more than thirty-two bytes";
+  await mkdir(info.outputDir, { recursive: true });
+  const key = info.outputPath("key");
+  await writeFile(key, secret, { mode: 0o600 });
+  const server = await engine(["--auth-key", key]);
+  await page.goto(`${server.adminUrl}#/chat`);
   await expect(page.getByLabel("Your name")).toHaveCount(0);
+  const enter = async (text: string) => {
+    await page.getByLabel("Token").fill(text);
+    await page.getByRole("button", { name: "Join" }).click();
+  };
+  await enter(token("ada", "another secret of more than thirty-two"));
+  await expect(page.getByRole("status")).toContainText("The server has closed the connection:");
+  await page.getByRole("button", { name: "Leave" }).click();
+  await enter(token("ada", secret));
+  await expect(page.getByRole("status")).toHaveText("Connected as ada");
+});
+
+test("a page whose origin may not connect is told so", async ({ page, engine }) => {
+  const server = await engine(["--origins", "https://app.example"]);
+  await page.goto(`${server.adminUrl}#/chat`);
+  await expect(page.getByText("pages of https://app.example alone")).toBeVisible();
 });

@@ -5,13 +5,15 @@ import { target } from "../../src/parts/grid-keys.ts";
 
 describe("axes", () => {
   it.each([
-    [null, 1],
-    [0, 1],
-    [0.4, 0.5],
-    [1, 2],
-    [96, 200],
-    [4293, 5000],
-    [9600, 20_000],
+    [null, 4],
+    [0, 4],
+    [1, 4],
+    [3.9, 6],
+    [96, 100],
+    [99, 120],
+    [2300, 2400],
+    [4293, 6000],
+    [9900, 12_000],
   ])("for values up to %s end at %s", (max, expected) => {
     expect(linearEnd(max)).toBe(expected);
   });

@@ -36,6 +36,11 @@ describe("who may connect", () => {
     [{ auth_key: "", auth_jwks: "https://id.example/set", anonymous: "on" }, "bearers-and-guests"],
     [{}, "anybody"],
   ])("follows from %o: %s", (values, expected) => {
-    expect(whoMayConnect(settings(values as Record<string, string>))).toBe(expected);
+    expect(whoMayConnect(settings(values as Record<string, string>))).toEqual({ who: expected, origins: [] });
+  });
+
+  it("depends on the origin of the page where the server has a list", () => {
+    const { origins } = whoMayConnect(settings({ origins: "https://a.example,https://b.example:1" }));
+    expect(origins).toEqual(["https://a.example", "https://b.example:1"]);
   });
 });

@@ -59,6 +59,15 @@ impl End {
         }
     }
 
+    /// Whether the server wants a token, or another one.
+    #[must_use]
+    pub const fn wants_token(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { status: 401, .. } | Self::Closed { code: 4401, .. }
+        )
+    }
+
     /// Whether the server could not bear what it was sent last.
     #[must_use]
     pub const fn blames_message(&self) -> bool {

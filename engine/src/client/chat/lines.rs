@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use super::conversation::{Entry, Target};
 use super::live::{Live, Standing, now_unix_ms};
 use super::session::{Command, Event, SENDS_MAX, Session};
-use super::{ChatError, PAUSE};
+use super::{PAUSE, refusal};
 use crate::client::ClientError;
 use crate::client::text::{harmless, moment};
 
@@ -32,8 +32,7 @@ pub fn run(mut live: Live, follow: bool, endings: &Receiver<i32>) -> Result<Exit
         let standing = live.standing();
         tell_standing(&live, &standing, &mut said);
         if let Some(end) = live.stopped() {
-            let (url, why) = (live.url().text(), harmless(&end.text()));
-            return Err(ChatError::Refused { url, why }.into());
+            return Err(refusal(&live, end).into());
         }
         // Lines wait where the server has not taken those before them.
         let takes_lines = !is_over && live.session.sends().len() < SENDS_MAX;

@@ -53,7 +53,7 @@ pub struct Live {
     heard: Instant,
     ticked: Instant,
     /// When to connect again, and why.
-    retry: Option<(Instant, String)>,
+    retry: Option<(Instant, End)>,
     stopped: Option<End>,
 }
 
@@ -100,8 +100,8 @@ impl Live {
     pub fn standing(&self) -> Standing {
         match (&self.stopped, &self.retry) {
             (Some(end), _) => Standing::Stopped(harmless(&end.text())),
-            (None, Some((when, why))) => Standing::Waiting {
-                why: harmless(why),
+            (None, Some((when, end))) => Standing::Waiting {
+                why: harmless(&end.text()),
                 // Rounded up: it is not the time before it says 0.
                 seconds: when
                     .saturating_duration_since(Instant::now())
@@ -117,6 +117,13 @@ impl Live {
     #[must_use]
     pub const fn stopped(&self) -> Option<&End> {
         self.stopped.as_ref()
+    }
+
+    /// How the last connection ended, where there is no other yet.
+    #[must_use]
+    pub fn ended(&self) -> Option<&End> {
+        let waiting = self.retry.as_ref().map(|(_, end)| end);
+        self.stopped.as_ref().or(waiting)
     }
 
     /// Takes what a connection has told.
@@ -202,12 +209,15 @@ impl Live {
     fn end(&mut self, end: End) {
         // Its thread ends by itself, as nobody writes to it any more.
         (self.link, self.held) = (None, None);
-        match self.session.handle_end(&end) {
-            Next::Retry(ms) => {
+        let next = self.session.handle_end(&end);
+        // A token may be renewed in its file; where there is none, nothing will be.
+        let is_hopeless = end.wants_token() && self.identity.token.is_none();
+        match next {
+            Next::Retry(ms) if !is_hopeless => {
                 let when = Instant::now() + Duration::from_millis(ms);
-                self.retry = Some((when, end.text()));
+                self.retry = Some((when, end));
             }
-            Next::Stop => self.stopped = Some(end),
+            Next::Retry(_) | Next::Stop => self.stopped = Some(end),
         }
     }
 }
