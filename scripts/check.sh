@@ -77,7 +77,7 @@ clean_up() {
 
 # Prints one line for each Debian package that the checks need and the system lacks.
 missing_packages() {
-    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl curl:curl shellcheck:shellcheck) one
+    local needed=(cc:build-essential python3:python3 node:nodejs npm:npm openssl:openssl curl:curl shellcheck:shellcheck tmux:tmux) one
     # Namespaces need root, and what is tested in them is left out without.
     if ((EUID == 0)); then
         needed+=(ip:iproute2 nft:nftables iptables:iptables conntrack:conntrack sslscan:sslscan lintian:lintian)
@@ -151,6 +151,8 @@ install_clients() {
             --requirement "$CLIENTS/requirements.txt"
         cp "$CLIENTS/requirements.txt" "$VENV/installed.txt"
     fi
+    # For the dashboard's own stage, and for the browser of the walk-through. That it cannot be is said there.
+    scripts/dashboard.sh install || (($? == DASHBOARD_CANNOT_RUN))
     if ! cmp -s "$CLIENTS/package-lock.json" "$CLIENTS/node_modules/installed.json"; then
         say "Installing the Node.js client"
         npm ci --prefix "$CLIENTS" --no-audit --no-fund --loglevel=error

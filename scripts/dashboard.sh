@@ -10,13 +10,15 @@ readonly CANNOT_RUN=3
 
 usage() {
     cat <<'TEXT'
-Usage: scripts/dashboard.sh build | check | screenshots
+Usage: scripts/dashboard.sh install | build | check | screenshots | scale
 
+  install      the packages that the others need
   build        engine/dashboard/dist from its source; commit it
   check        types, lints, unit tests, whether dist is what the source gives, and the tests in a browser
   screenshots  engine/dashboard/screenshots, of a server under load
+  scale        how the page does beside 1,000 and beside 100,000 connections; builds of release, SHARDCAST_PROFILE=release, do best
 
-Needs Node.js (20.19, or 22.12 and newer) and npm; `check` and `screenshots` need Chromium, and the binary: that of SHARDCAST_BIN or,
+Needs Node.js (20.19, or 22.12 and newer) and npm; all but `install` and `build` need Chromium, and the binary: that of SHARDCAST_BIN or,
 where that is not set, target/PROFILE/shardcast with the PROFILE of SHARDCAST_PROFILE, which is `debug` by itself. CHROMIUM names
 a browser that is not in the path. Exit code 3: this cannot run here, and the output says why.
 TEXT
@@ -99,12 +101,24 @@ check() {
     in_dashboard npm run --silent browser
 }
 
+find_harness() {
+    export SHARDCAST_BENCH_BIN=${SHARDCAST_BENCH_BIN:-${SHARDCAST_BIN%/*}/shardcast-bench}
+    [[ -x $SHARDCAST_BENCH_BIN ]] || fail "$SHARDCAST_BENCH_BIN is missing: run cargo build -p shardcast-bench first."
+}
+
+scale() {
+    find_browser
+    install_packages
+    find_binary
+    find_harness
+    in_dashboard npx playwright test --project scale
+}
+
 screenshots() {
     find_browser
     install_packages
     find_binary
-    export SHARDCAST_BENCH_BIN=${SHARDCAST_BENCH_BIN:-${SHARDCAST_BIN%/*}/shardcast-bench}
-    [[ -x $SHARDCAST_BENCH_BIN ]] || fail "$SHARDCAST_BENCH_BIN is missing: run cargo build -p shardcast-bench first."
+    find_harness
     in_dashboard npm run --silent screenshots
     # Fewer colours: a page has few, and the files are a third in size.
     if command -v pngquant >/dev/null; then
@@ -116,12 +130,14 @@ screenshots() {
 }
 
 case "${1:-}" in
+install) install_packages ;;
 build)
     install_packages
     in_dashboard npm run --silent build
     ;;
 check) check ;;
 screenshots) screenshots ;;
+scale) scale ;;
 --help | -h) usage ;;
 *)
     usage >&2

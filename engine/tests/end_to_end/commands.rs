@@ -3,10 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 use crate::file::File;
 use crate::http::Admin;
 use crate::program::{run, run_with_input, shardcast};
@@ -232,6 +233,29 @@ fn one_picture_of_the_activity_as_text() {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
+    }
+}
+
+#[test]
+fn the_activity_of_a_real_server() {
+    let (server, api) = server(&[]);
+    let mut ada = Client::connect(&server, "ada");
+    ada.join("tea");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        ada.publish("tea", &json!("steep"));
+        let text = run(&["top", "--once", "--api", &api]).ok();
+        // A sample is taken each second, and rooms are counted once somebody has asked.
+        let is_whole = text.contains("connections 1 ") && text.contains("  tea\n");
+        if is_whole {
+            assert!(
+                text.contains(&format!("{} serving", server.url())),
+                "{text}"
+            );
+            assert!(!text.contains("p50 –"), "{text}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{text}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands of the README do what it says.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -22,6 +23,35 @@ fn commands(heading: &str) -> String {
         .filter_map(|block| block.split("\n```").next())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[test]
+fn what_is_typed_at_a_terminal_works() {
+    let server = Server::start(&["--shards", "2", "--admin", "127.0.0.1:0"]);
+    let script = format!("set -euo pipefail\n{}", commands("From the terminal"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_shardcast"));
+    let path = std::env::var("PATH").unwrap();
+    let directory = binary.parent().unwrap().display();
+    // Without a terminal: the chat ends with its input, and `top` prints one picture.
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env("PATH", format!("{directory}:{path}"))
+        .env("SHARDCAST_SERVER", server.url())
+        .env(
+            "SHARDCAST_API",
+            format!("http://{}", Admin::of(&server).address),
+        )
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (text, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{text}{error}");
+    for part in ["The kettle is on", "Two minutes", "latency p50"] {
+        assert!(text.contains(part), "{part}: {text}{error}");
+    }
 }
 
 /// Every operation that the document describes, as method and path.
