@@ -5,6 +5,7 @@
 pub mod api;
 pub mod chat;
 pub mod figures;
+mod help;
 pub mod publish;
 pub mod rooms;
 pub mod terminal;

@@ -1,16 +1,17 @@
 //! The chat on a screen: tabs, messages, who is there, the line that is typed.
 
+mod log;
+
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{
     Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
 };
 use ratatui::layout::{Constraint, Layout, Position, Rect};
-use ratatui::style::{Color, Modifier, Style, Stylize as _};
+use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Clear, Paragraph};
+use ratatui::widgets::{Block, Borders, Paragraph};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler as _;
 use unicode_width::UnicodeWidthStr as _;
@@ -20,7 +21,9 @@ use super::link::ServerUrl;
 use super::live::Standing;
 use super::session::{Command, Event, Session};
 use super::typed::{HELP, Typed};
-use crate::client::text::{day, fit, harmless, hour, lines, wrap};
+use crate::client::help;
+use crate::client::text::{day, fit, harmless, lines, wrap};
+use log::{beginning, entry_lines, name_style, rule};
 
 /// Lines that were typed and can be had again.
 const TYPED_MAX: usize = 100;
@@ -31,24 +34,8 @@ const MEMBERS_COLUMNS: u16 = 20;
 /// A screen of fewer columns has no list of members.
 const MEMBERS_SCREEN_COLUMNS: u16 = 60;
 
-/// Columns of a user's name before a message.
-const NAME_COLUMNS: usize = 12;
-
-/// A screen of fewer columns has no times, and names stand in a line of their own width.
-const TIMES_SCREEN_COLUMNS: u16 = 50;
-
 /// The latest entries that are searched for users who have gone.
 const ENTRIES_SEARCHED_MAX: usize = 200;
-
-/// Colours of users. None that is hard to read on black or on white.
-const COLOURS: [Color; 6] = [
-    Color::Cyan,
-    Color::Green,
-    Color::Magenta,
-    Color::Yellow,
-    Color::Blue,
-    Color::LightRed,
-];
 
 /// What a key asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +234,7 @@ impl View {
         self.draw_input(frame, input, shown);
         self.draw_status(frame, status, session, standing, url);
         if self.help {
-            draw_help(frame, middle);
+            help::draw(frame, middle, "help, Esc closes it", HELP, 70);
         }
     }
 
@@ -472,117 +459,6 @@ fn gone(shown: &Conversation) -> BTreeSet<String> {
         })
         .filter(|user| !shown.members().contains(user))
         .collect()
-}
-
-fn draw_help(frame: &mut Frame<'_>, area: Rect) {
-    let width = area.width.min(70);
-    let height = area.height.min(HELP.len() as u16 + 2);
-    let area = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
-    let lines: Vec<_> = HELP
-        .iter()
-        .map(|(what, meaning)| {
-            Line::from(vec![
-                Span::styled(format!("{what:<17} "), Style::new().bold()),
-                Span::raw(*meaning),
-            ])
-        })
-        .collect();
-    frame.render_widget(Clear, area);
-    let block = Block::bordered().title(" help, Esc closes it ");
-    frame.render_widget(Paragraph::new(lines).block(block), area);
-}
-
-/// What stands above the first message that is here.
-fn beginning(shown: &Conversation, width: u16) -> Line<'static> {
-    let text = match shown.target {
-        Target::User(_) => "what is said here is not kept by the server",
-        Target::Room(_) if shown.membership == Membership::Refused => "not joined",
-        Target::Room(_) if shown.membership != Membership::Joined => "joining …",
-        Target::Room(_) if shown.is_loading_older() || shown.is_catching_up() => "loading …",
-        Target::Room(_) if shown.is_past_exhausted() || shown.entries().next().is_none() => {
-            "the server keeps nothing older"
-        }
-        Target::Room(_) => "PageUp: older messages",
-    };
-    rule(text, width)
-}
-
-/// A text in the middle of a line.
-fn rule(text: &str, width: u16) -> Line<'static> {
-    let columns = usize::from(width);
-    let text = fit(&format!(" {} ", harmless(text)), columns);
-    let rest = columns.saturating_sub(text.width());
-    let (left, right) = (rest / 2, rest - rest / 2);
-    let line = format!("{}{text}{}", "─".repeat(left), "─".repeat(right));
-    Line::styled(line, Style::new().dim())
-}
-
-/// An entry as the lines that it takes.
-fn entry_lines(entry: &Entry, width: u16, me: Option<&str>) -> Vec<Line<'static>> {
-    match entry {
-        Entry::Message(message) => message_lines(message, width, me),
-        Entry::Notice(text) => {
-            let pieces = wrap(&harmless(text), usize::from(width).saturating_sub(2));
-            let style = Style::new().fg(Color::Yellow);
-            let lines = pieces.into_iter();
-            lines
-                .map(|piece| Line::styled(format!("* {piece}"), style))
-                .collect()
-        }
-        Entry::Gap(1) => vec![rule("one message is missing here", width).fg(Color::Yellow)],
-        Entry::Gap(count) => {
-            let text = format!("{count} messages are missing here");
-            vec![rule(&text, width).fg(Color::Yellow)]
-        }
-        Entry::Anew => {
-            let text = "the server has begun anew; messages may be missing here";
-            vec![rule(text, width).fg(Color::Yellow)]
-        }
-    }
-}
-
-fn message_lines(message: &Message, width: u16, me: Option<&str>) -> Vec<Line<'static>> {
-    let has_time = width >= TIMES_SCREEN_COLUMNS - MEMBERS_COLUMNS;
-    let time = match (has_time, message.unix_ms) {
-        (false, _) => String::new(),
-        // It has no time yet.
-        (true, 0) => "  …   ".to_owned(),
-        (true, unix_ms) => format!("{} ", hour(unix_ms)),
-    };
-    let name = fit(
-        &harmless(&message.user),
-        NAME_COLUMNS.min(usize::from(width / 3)),
-    );
-    let head = time.width() + name.width() + 2;
-    let columns = usize::from(width).saturating_sub(head).max(1);
-    let is_me = me == Some(message.user.as_str());
-    let pieces = lines(&message.text).flat_map(|line| wrap(&line, columns));
-    pieces
-        .enumerate()
-        .map(|(place, piece)| match place {
-            0 => Line::from(vec![
-                Span::styled(time.clone(), Style::new().dim()),
-                Span::styled(name.clone(), name_style(&message.user, is_me)),
-                Span::raw("  "),
-                Span::raw(piece),
-            ]),
-            _ => Line::raw(format!("{}{piece}", " ".repeat(head))),
-        })
-        .collect()
-}
-
-/// A user has the same colour everywhere.
-fn name_style(user: &str, is_me: bool) -> Style {
-    let mut hasher = DefaultHasher::new();
-    user.hash(&mut hasher);
-    let colour = COLOURS[(hasher.finish() % COLOURS.len() as u64) as usize];
-    let style = Style::new().fg(colour);
-    if is_me { style.bold() } else { style }
 }
 
 /// A text without its first columns.

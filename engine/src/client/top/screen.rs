@@ -4,12 +4,13 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, BorderType, Clear, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, BorderType, Paragraph, Row, Sparkline, Table};
 
 use super::activity::{last, last_latency};
 use super::once::LATENCY_SAMPLES_MAX;
 use super::view::{Pane, View};
 use crate::client::figures::{age, bytes, grouped, latency, short};
+use crate::client::help;
 use crate::client::text::{fit, harmless, hour};
 
 /// Rows of a chart with its frame: the first of these that leaves the lists their rows counts.
@@ -95,7 +96,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
     }
     draw_footer(frame, footer, view);
     if view.help {
-        draw_help(frame, area);
+        help::draw(frame, area, "keys", HELP, 52);
     }
 }
 
@@ -438,29 +439,6 @@ fn draw_consumers(frame: &mut Frame<'_>, area: Rect, view: &mut View) {
         widths: &widths,
     };
     draw_list(frame, area, view, list);
-}
-
-fn draw_help(frame: &mut Frame<'_>, area: Rect) {
-    let width = area.width.min(52);
-    let height = area.height.min(HELP.len() as u16 + 2);
-    let area = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
-    let lines: Vec<_> = HELP
-        .iter()
-        .map(|(key, meaning)| {
-            Line::from(vec![
-                Span::styled(format!(" {key:<12} "), Style::new().bold()),
-                Span::raw(*meaning),
-            ])
-        })
-        .collect();
-    frame.render_widget(Clear, area);
-    let block = Block::bordered().title(" keys ");
-    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 #[cfg(test)]
