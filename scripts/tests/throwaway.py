@@ -65,7 +65,7 @@ umount -l run/old
 rmdir run/old
 # What the administrator of this host mounts and starts has no place here.
 : >etc/fstab
-rm -f etc/crypttab etc/systemd/system/*.wants/* etc/systemd/system/*.requires/*
+rm -rf etc/crypttab etc/systemd/system/*.wants etc/systemd/system/*.requires
 # Images of containers have these: nothing is started when a package is installed, and its documentation is left out. Indexing the manual takes seconds.
 rm -f usr/sbin/policy-rc.d etc/dpkg/dpkg.cfg.d/docker etc/dpkg/dpkg.cfg.d/excludes var/lib/man-db/auto-update
 exec env -i container=throwaway "PATH=$PATH" setpriv --bounding-set=-sys_module,-sys_time,-sys_boot "$@"
