@@ -13,9 +13,8 @@ const LOAD_S = 75;
 
 /** What the harness does, and when it begins: so that the lines have a shape. */
 const LOADS: [number, string[]][] = [
-  [0, ["rooms", "--connections", "600", "--room-size", "100", "--rate", "2", "--payload", "256"]],
-  [30, ["mixed", "--connections", "300", "--room-size", "50", "--rate", "2", "--payload", "512"]],
-  [50, ["capacity", "--connections", "200", "--room-size", "20", "--rate", "4", "--payload", "128"]],
+  [0, ["rooms", "--connections", "800", "--room-size", "100", "--rate", "2", "--payload", "256", "--ramp", "100"]],
+  [20, ["mixed", "--connections", "600", "--room-size", "50", "--rate", "1", "--payload", "512", "--ramp", "25"]],
 ];
 
 const PICTURES = [
@@ -32,7 +31,7 @@ test("pictures", async ({ page, browser, engine }) => {
   const server = await engine();
   const loads: ChildProcess[] = [];
   const timers = LOADS.map(([after_s, args]) => {
-    const common = ["--target", new URL(server.url).host, "--threads", "1", "--warmup", "0", "--ramp", "60"];
+    const common = ["--target", new URL(server.url).host, "--threads", "1", "--warmup", "0"];
     const duration = ["--duration", String(LOAD_S + 60 - after_s)];
     const start = () =>
       loads.push(spawn(binary("SHARDCAST_BENCH_BIN"), [...args, ...common, ...duration], { stdio: "ignore" }));
